@@ -1,0 +1,150 @@
+# make            the program, the library                     make check        install what is missing, all tests
+# make demo       install what is missing, the main job        make check-peers  against Pillow, tokenizers, torch
+# make install    PREFIX=/usr/local DESTDIR=                   make lint         include rules, formatting
+# make SAN=asan|tsan check                                     make bench        ratios to peers and ceilings
+
+PREFIX ?= /usr/local
+SAN ?=
+BUILD ?= build$(if $(SAN),-$(SAN))
+VENV ?= build/venv
+VERSION := $(shell sed -n 's/.*ROT_VERSION "\(.*\)"/\1/p' include/rotoscope/rotoscope.h)
+
+# Modules, each a folder; what a module's tests link follows the include rules (docs/how-it-works.md).
+MODULES := base tokenizer renderer kernels encoder shards schemas pipeline
+DEPS_base := base
+DEPS_tokenizer := tokenizer base
+DEPS_renderer := renderer base
+DEPS_kernels := kernels base
+DEPS_encoder := encoder kernels base
+DEPS_shards := shards base
+DEPS_schemas := schemas pipeline shards encoder kernels renderer tokenizer base
+DEPS_pipeline := schemas pipeline shards encoder kernels renderer tokenizer base
+
+PKGS := freetype2 harfbuzz fribidi fontconfig libpng libzstd lmdb libxxhash libcrypto zlib yaml-0.1 jansson \
+        libpcre2-8 libutf8proc
+HAVE_PKGS := $(shell pkg-config --exists $(PKGS) 2>/dev/null && echo yes)
+HAVE_DNNL := $(shell test -e /usr/include/oneapi/dnnl/dnnl.h && echo yes)
+
+CC := gcc
+CFLAGS ?= -O2 -g
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
+FLAGS := -std=c17 -D_GNU_SOURCE -fPIC -fopenmp -ffp-contract=off -fno-math-errno -I. -Iinclude $(WARN) \
+         $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -lpthread
+ifeq ($(HAVE_DNNL),yes)
+FLAGS += -DROT_HAVE_ONEDNN
+LIBS += -ldnnl
+endif
+ifeq ($(SAN),asan)
+CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+else ifeq ($(SAN),ubsan)
+CFLAGS := -O1 -g -fsanitize=undefined -fno-sanitize-recover=undefined
+else ifeq ($(SAN),tsan)
+# The combination that understands OpenMP: clang, libomp with archer, system libraries not instrumented.
+CC := clang
+CFLAGS := -O1 -g -fsanitize=thread
+export TSAN_OPTIONS := ignore_noninstrumented_modules=1
+endif
+
+sources = $(wildcard $(1)/*.c $(1)/*/*.c $(1)/*.S)
+objects = $(patsubst %,$(BUILD)/%.o,$(basename $(call sources,$(1))))
+archives = $(foreach m,$(DEPS_$(1)),$(BUILD)/lib/$(m).a)
+LIB_OBJS := $(foreach m,$(MODULES),$(call objects,$(m)))
+CLI_OBJS := $(call objects,cli)
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+BENCH := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+
+all: packages-present $(BUILD)/rotoscope $(BUILD)/librotoscope.so $(BUILD)/librotoscope.a
+
+packages-present:
+ifneq ($(HAVE_PKGS),yes)
+	@echo "rotoscope: libraries are missing: run 'make deps' (or install the packages of tools/packages.txt)" >&2; exit 1
+endif
+ifneq ($(HAVE_DNNL),yes)
+	@echo "rotoscope: no oneDNN (libdnnl-dev): the onednn backend is off" >&2
+endif
+
+deps:
+	@tools/install-deps
+
+$(BUILD)/rotoscope: $(CLI_OBJS) $(BUILD)/librotoscope.a
+	@echo "  ld $@"; $(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LIBS)
+
+$(BUILD)/librotoscope.a: $(LIB_OBJS)
+	@rm -f $@
+	@ar rcs $@ $^
+
+$(BUILD)/librotoscope.so: $(LIB_OBJS)
+	@echo "  ld $@"; $(CC) $(CFLAGS) -fopenmp -shared -Wl,-soname,librotoscope.so.0 -o $@ $^ $(LIBS)
+
+define module_archive
+$(BUILD)/lib/$(1).a: $$(call objects,$(1))
+	@mkdir -p $$(@D); rm -f $$@
+	@ar rcs $$@ $$^
+endef
+$(foreach m,$(MODULES),$(eval $(call module_archive,$(m))))
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  cc $<"; $(CC) $(FLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: %.S
+	@mkdir -p $(@D)
+	@echo "  as $<"; $(CC) $(FLAGS) -c -o $@ $<
+
+# tests/unit/test_MODULE.c or test_MODULE_WHAT.c links MODULE and what stands below it.
+.SECONDEXPANSION:
+$(BUILD)/tests/test_%: tests/unit/test_%.c $$(call archives,$$(firstword $$(subst _, ,$$*)))
+	@mkdir -p $(@D)
+	@echo "  ld $@"; $(CC) $(FLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS) -lcmocka
+
+$(BUILD)/bench/%: bench/%.c $(BUILD)/librotoscope.a
+	@mkdir -p $(@D)
+	@echo "  ld $@"; $(CC) $(FLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(BUILD)/librotoscope.a $(LIBS)
+
+test-%: # builds and runs the unit tests of one module
+	@$(MAKE) --no-print-directory $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_$*.c tests/unit/test_$*_*.c))
+	@set -e; for t in $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_$*.c tests/unit/test_$*_*.c)); do echo "== $$t"; $$t; done
+
+tests: all $(UNIT)
+
+check: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) tests
+	@BUILD=$(BUILD) SAN=$(SAN) tests/run
+
+check-peers: deps
+	@tools/install-peers $(VENV)
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@BUILD=$(BUILD) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/peers
+
+bench: all $(BENCH)
+
+demo: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@BUILD=$(BUILD) tools/demo
+
+lint:
+	@tools/lint
+
+docs: all
+	$(BUILD)/rotoscope doctor --config-doc > docs/config.md
+	$(BUILD)/rotoscope doctor --config-schema > schemas/config.schema.json
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/rotoscope \
+	  $(DESTDIR)$(PREFIX)/share/rotoscope/configs
+	install -m 755 $(BUILD)/rotoscope $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(BUILD)/librotoscope.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 755 $(BUILD)/librotoscope.so $(DESTDIR)$(PREFIX)/lib/librotoscope.so.0
+	ln -sf librotoscope.so.0 $(DESTDIR)$(PREFIX)/lib/librotoscope.so
+	install -m 644 include/rotoscope/*.h $(DESTDIR)$(PREFIX)/include/rotoscope/
+	install -m 644 configs/*.yaml $(DESTDIR)$(PREFIX)/share/rotoscope/configs/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/rotoscope.pc.in \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/rotoscope.pc
+
+clean:
+	rm -rf build/* build-asan build-tsan build-ubsan
+
+.PHONY: all packages-present deps tests check check-peers bench demo lint docs install clean
+.DELETE_ON_ERROR:
+-include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(UNIT:=.d) $(BENCH:=.d)

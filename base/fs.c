@@ -1,0 +1,180 @@
+#include "base/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+static int open_error(rot_err *err, const char *path)
+{
+    if (errno == ENOENT || errno == ENOTDIR) ROT_FAIL(err, ROT_ERR_MISSING, "%s: no such file", path);
+    return rot_err_errno(err, errno, "open", path);
+}
+
+static int read_full(int fd, char *bytes, size_t n_bytes, const char *path, rot_err *err)
+{
+    for (size_t at = 0; at < n_bytes;) {
+        ssize_t n = read(fd, bytes + at, n_bytes - at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return rot_err_errno(err, errno, "read", path);
+        if (n == 0) ROT_FAIL(err, ROT_ERR_IO, "read %s: it became shorter while it was read", path);
+        at += (size_t)n;
+    }
+    return 0;
+}
+
+int rot_fs_read(const char *path, char **bytes, size_t *n_bytes, rot_err *err)
+{
+    int rc = 0;
+    char *block = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return open_error(err, path);
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        rc = rot_err_errno(err, errno, "stat", path);
+        goto done;
+    }
+    if (!S_ISREG(st.st_mode)) ROT_FAIL_GO(err, ROT_ERR_MISSING, "%s: not a file", path);
+    block = rot_malloc((size_t)st.st_size + 1);
+    if (!block) {
+        rc = rot_no_memory(err, (size_t)st.st_size, path);
+        goto done;
+    }
+    ROT_GO(read_full(fd, block, (size_t)st.st_size, path, err));
+    block[st.st_size] = 0;
+    *bytes = block;
+    if (n_bytes) *n_bytes = (size_t)st.st_size;
+    block = NULL;
+done:
+    rot_free(block);
+    close(fd);
+    return rc;
+}
+
+static int write_full(int fd, const char *bytes, size_t n_bytes, const char *path, rot_err *err)
+{
+    for (size_t at = 0; at < n_bytes;) {
+        ssize_t n = write(fd, bytes + at, n_bytes - at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return rot_err_errno(err, n < 0 ? errno : ENOSPC, "write", path);
+        at += (size_t)n;
+    }
+    return 0;
+}
+
+int rot_fs_write_atomic(const char *path, const void *bytes, size_t n_bytes, rot_err *err)
+{
+    char tmp[4096], dir[4096];
+    if (snprintf(tmp, sizeof tmp, "%s.tmp.%ld", path, (long)getpid()) >= (int)sizeof tmp)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return rot_err_errno(err, errno, "create", tmp);
+    int rc = write_full(fd, bytes, n_bytes, tmp, err);
+    if (rc == 0 && fsync(fd) < 0) rc = rot_err_errno(err, errno, "sync", tmp);
+    if (close(fd) < 0 && rc == 0) rc = rot_err_errno(err, errno, "close", tmp);
+    if (rc == 0 && rename(tmp, path) < 0) rc = rot_err_errno(err, errno, "rename to", path);
+    if (rc < 0) {
+        unlink(tmp);
+        return rc;
+    }
+    rot_fs_dirname(path, dir, sizeof dir);
+    return rot_fs_sync_dir(dir, err);
+}
+
+int rot_fs_mkdirs(const char *path, rot_err *err)
+{
+    char part[4096];
+    size_t n = strlen(path);
+    if (n >= sizeof part) ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (part[i] != '/' && part[i] != 0) continue;
+        char kept = part[i];
+        part[i] = 0;
+        if (mkdir(part, 0777) < 0 && errno != EEXIST) return rot_err_errno(err, errno, "create folder", part);
+        part[i] = kept;
+    }
+    if (!rot_fs_is_dir(path)) ROT_FAIL(err, ROT_ERR_IO, "%s: not a folder", path);
+    return 0;
+}
+
+int rot_fs_sync_dir(const char *path, rot_err *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return rot_err_errno(err, errno, "open folder", path);
+    int rc = 0;
+    // Some network file systems cannot sync a folder and say EINVAL.
+    if (fsync(fd) < 0 && errno != EINVAL) rc = rot_err_errno(err, errno, "sync folder", path);
+    close(fd);
+    return rc;
+}
+
+bool rot_fs_is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+bool rot_fs_is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int rot_fs_join(char *out, size_t capacity, const char *dir, const char *name, rot_err *err)
+{
+    if (snprintf(out, capacity, "%s/%s", dir, name) >= (int)capacity)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%.200s.../%s: the path is too long", dir, name);
+    return 0;
+}
+
+void rot_fs_dirname(const char *path, char *out, size_t capacity)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = !slash ? 1 : slash == path ? 1 : (size_t)(slash - path);
+    snprintf(out, capacity, "%.*s", (int)n, slash ? path : ".");
+}
+
+int rot_fs_lock(const char *path, int *fd, rot_err *err)
+{
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (file < 0) return rot_err_errno(err, errno, "create", path);
+    if (flock(file, LOCK_EX | LOCK_NB) < 0) {
+        int error = errno;
+        close(file);
+        if (error == EWOULDBLOCK) ROT_FAIL(err, ROT_ERR_LOCKED, "%s: another process holds it", path);
+        return rot_err_errno(err, error, "lock", path);
+    }
+    *fd = file;
+    return 0;
+}
+
+int rot_fs_map(const char *path, rot_map *out, rot_err *err)
+{
+    *out = (rot_map){0};
+    int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return open_error(err, path);
+    struct stat st;
+    if (fstat(fd, &st) < 0) rc = rot_err_errno(err, errno, "stat", path);
+    else if (!S_ISREG(st.st_mode)) rc = rot_err_set(err, ROT_ERR_MISSING, "%s: not a file", path);
+    else if (st.st_size > 0) {
+        void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (map == MAP_FAILED) rc = rot_err_errno(err, errno, "map", path);
+        else *out = (rot_map){map, (size_t)st.st_size};
+    }
+    close(fd);
+    return rc;
+}
+
+void rot_fs_unmap(rot_map *map)
+{
+    if (map->bytes) munmap((void *)map->bytes, map->n_bytes);
+    *map = (rot_map){0};
+}

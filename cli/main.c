@@ -1,0 +1,64 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const cli_verb verbs[] = {
+    {"build", "make or resume a dataset; --plan shows what it would do", cli_build},
+    {"render", "draw text as an image", cli_render},
+    {"tokenize", "token ids of lines of JSON", cli_tokenize},
+    {"encode", "vision embeddings of image files", cli_encode},
+    {"inspect", "one sample of a dataset in full", cli_inspect},
+    {"verify", "check every record, hash and root", cli_verify},
+    {"stats", "counts, widths, K, bytes of a root or dataset", cli_stats},
+    {"status", "what of a root is built, and what is not", cli_status},
+    {"why", "what fingerprints are made of, and how two differ", cli_why},
+    {"report", "a self-contained HTML page on a dataset", cli_report},
+    {"init-model", "a checkpoint with seeded random weights", cli_init_model},
+    {"doctor", "cpu paths, libraries, limits, file system", cli_doctor},
+    {"export", "(later) a dataset in other formats", cli_later},
+    {"import", "(later) embeddings made elsewhere", cli_later},
+    {"repair", "(later) make only the bad records again", cli_later},
+    {"gc", "(later) remove stages that no dataset names", cli_later},
+    {"sweep", "(later) many render settings at once", cli_later},
+    {"submit", "(later) a build on a cluster", cli_later},
+    {"view", "(later) browse a dataset", cli_later},
+    {"train", "(later) Render-of-Thought and Coconut", cli_later},
+    {"generate", "(later) latent inference", cli_later},
+    {"evaluate", "(later) answers and scores", cli_later},
+    {"init-data", "(later) seeded synthetic traces", cli_later},
+};
+
+static void print_verbs(FILE *out)
+{
+    fputs("usage: rotoscope VERB [OPTION...]    rotoscope VERB --help\n\n", out);
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        fprintf(out, "  %-11s %s\n", verbs[i].name, verbs[i].summary);
+}
+
+int main(int argc, char **argv)
+{
+    argp_err_exit_status = CLI_EXIT_USAGE;
+    if (argc < 2) {
+        print_verbs(stderr);
+        return CLI_EXIT_USAGE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        print_verbs(stdout);
+        return cli_done(0);
+    }
+    if (!strcmp(argv[1], "--version")) {
+        puts("rotoscope " ROT_VERSION);
+        return cli_done(0);
+    }
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        if (strcmp(argv[1], verbs[i].name)) continue;
+        char name[64]; // what argp and cli_usage call the program
+        snprintf(name, sizeof name, "rotoscope %s", verbs[i].name);
+        argv[1] = name;
+        return verbs[i].run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, "rotoscope: no verb '%s'\n", argv[1]);
+    print_verbs(stderr);
+    return CLI_EXIT_USAGE;
+}

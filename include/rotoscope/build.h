@@ -1,0 +1,61 @@
+// From config to dataset: plan, build, resume; and what can be said about a root.
+#ifndef ROTOSCOPE_BUILD_H
+#define ROTOSCOPE_BUILD_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rot_progress {
+    const char *split, *stage; // "train", "embeds"
+    uint64_t done, total;      // rows
+    uint64_t resumed;          // rows of `done` that were there before this run
+    double seconds;            // since this stage began
+} rot_progress;
+
+typedef struct rot_build_options {
+    size_t size;
+    int threads;                        // 0: rot_threads_available()
+    bool rehash;                        // forget remembered hashes of big files
+    const volatile sig_atomic_t *stop;  // non-zero: finish the commit unit, return ROT_ERR_STOPPED
+    void (*progress)(void *user, const rot_progress *progress); // may be NULL
+    void (*note)(void *user, const char *message); // a line of news: a skipped row and the like; may be NULL
+    void *user;
+} rot_build_options;
+
+rot_build_options rot_build_options_default(void);
+
+// What a build would do: stages, which exist already, rows, bytes, an estimate of the time. JSON,
+// freed by the caller. Writes nothing but remembered hashes.
+int rot_build_plan(const rot_config *config, const rot_build_options *options, char **json, rot_err *err);
+
+// Builds or resumes. *json: the dataset file's content. ROT_ERR_STOPPED: run again.
+// ROT_ERR_LOCKED: another build has the root.
+int rot_build(const rot_config *config, const rot_build_options *options, char **json, rot_err *err);
+
+// Reports, as JSON, on a ROOT (folder) or a DATASET (file); the caller frees *json.
+int rot_stats(const char *path, char **json, rot_err *err);
+int rot_status(const char *path, char **json, rot_err *err);
+// What the fingerprints of a dataset's stages are made of; `other` (may be NULL): another dataset or
+// stage folder, and the parts that differ.
+int rot_why(const char *path, const char *other, char **json, rot_err *err);
+
+// Processors this process may use: affinity mask, SLURM_CPUS_PER_TASK; at least 1.
+int rot_threads_available(void);
+
+// What this machine offers: cpu paths, libraries with versions, limits, and the file system of `root`
+// (may be NULL). JSON, freed by the caller.
+int rot_doctor(const char *root, char **json, rot_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

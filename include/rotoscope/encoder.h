@@ -1,0 +1,80 @@
+// The frozen vision tower of a Hugging Face checkpoint: images in, target embeddings [K, d] out.
+#ifndef ROTOSCOPE_ENCODER_H
+#define ROTOSCOPE_ENCODER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "geometry.h"
+#include "image.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum rot_dtype { ROT_DTYPE_U8 = 0, ROT_DTYPE_BF16 = 1, ROT_DTYPE_F32 = 2, ROT_DTYPE_I32 = 3 } rot_dtype;
+
+typedef struct rot_encoder_options {
+    size_t size;            // sizeof(rot_encoder_options)
+    const char *checkpoint; // folder: config.json, preprocessor_config.json, *.safetensors
+    rot_geometry geometry;  // released
+    const char *backend;    // "auto", "ref", "onednn"
+    rot_dtype dtype;        // ROT_DTYPE_BF16 or ROT_DTYPE_F32: arithmetic and output
+    uint8_t background[3];  // pads the native geometry; white
+    int threads;            // 0: as many as rot_threads_available()
+} rot_encoder_options;
+
+rot_encoder_options rot_encoder_options_default(void);
+
+// What a checkpoint is and what determines its embeddings, read without packing weights.
+typedef struct rot_encoder_info {
+    char model_type[32];
+    char weights_sha256[65];   // hex, over the tower's tensors by canonical name
+    char backend[128];         // resolved: name, instruction set, version of its numerics
+    int32_t depth, width, heads, mlp_width, out_width; // out_width: d of the embeddings
+    int64_t n_parameters;
+    rot_preprocessor preprocessor;
+} rot_encoder_info;
+
+// Reads headers and resolves the backend; hashes the weights only if `with_hash` (reads every byte).
+// ROT_ERR_MISSING: no checkpoint folder, no config.json, no safetensors. ROT_ERR_FORMAT: a tensor that
+// is missing, misshapen, of a wrong type or truncated, named. ROT_ERR_UNSUPPORTED: model_type (says
+// which are supported), backend or dtype that this machine lacks.
+int rot_encoder_inspect(const rot_encoder_options *options, bool with_hash, rot_encoder_info *out,
+                        rot_err *err);
+
+typedef struct rot_encoder rot_encoder; // one per process; its calls use all its threads
+
+// Loads and packs the weights.
+int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_err *err);
+void rot_encoder_close(rot_encoder **encoder);
+
+// Embeddings of n images, one after another, into out: bf16 (uint16_t) or float32 as options.dtype,
+// row-major [sum of K, out_width]. grids[i] (from rot_geometry_grid) gives each K. The bits of an image
+// do not depend on the others, on n, on their order or on the number of threads.
+int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids, size_t n,
+                       void *out, rot_err *err);
+
+// Writes a checkpoint of the real architecture with seeded random weights. arch: "tiny", "2b", "4b",
+// "8b", or "custom" with the sizes below. The same seed gives the same bytes.
+typedef struct rot_init_model_options {
+    size_t size;
+    const char *dir;           // created; ROT_ERR_USAGE if it holds a config.json already
+    const char *arch;          // "tiny"
+    const char *tokenizer_dir; // NULL: the small tokenizer that the project ships
+    uint64_t seed;
+    bool text;                 // the text model's tensors too
+    const char *dtype;         // "bf16" (default), "f16", "f32"
+    // 0: as the arch says
+    int depth, width, heads, mlp_width, out_width;
+} rot_init_model_options;
+
+rot_init_model_options rot_init_model_options_default(void);
+int rot_init_model(const rot_init_model_options *options, rot_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

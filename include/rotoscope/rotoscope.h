@@ -1,0 +1,17 @@
+// Everything that librotoscope offers.
+#ifndef ROTOSCOPE_H
+#define ROTOSCOPE_H
+
+#include "build.h"
+#include "config.h"
+#include "encoder.h"
+#include "error.h"
+#include "geometry.h"
+#include "image.h"
+#include "render.h"
+#include "store.h"
+#include "tokenizer.h"
+
+#define ROT_VERSION "0.1.0"
+
+#endif

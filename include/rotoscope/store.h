@@ -1,0 +1,148 @@
+// Stages on disk: sharded LMDB files of checked records. The bytes are written down in schemas/FORMAT.md.
+#ifndef ROTOSCOPE_STORE_H
+#define ROTOSCOPE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "encoder.h" // rot_dtype
+#include "error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum rot_kind {
+    ROT_KIND_TOKENS = 1,   // shape {n_question, n_trace, n_answer, n_text_bytes}; payload as FORMAT.md
+    ROT_KIND_IMAGE = 2,    // shape {width, height, channels, 0}; column-major pixels, u8
+    ROT_KIND_EMBEDS = 3,   // shape {K, d, grid_h, grid_w}; row-major bf16 or f32
+    ROT_KIND_TOMBSTONE = 4 // shape {n_bytes, 0, 0, 0}; payload: the cause, UTF-8
+} rot_kind;
+
+typedef enum rot_codec { ROT_CODEC_NONE = 0, ROT_CODEC_ZSTD = 1, ROT_CODEC_ZSTD_BF16 = 2 } rot_codec;
+
+// One record. When reading, payload belongs to the reader (see rot_stage_get).
+typedef struct rot_record {
+    rot_kind kind;
+    rot_dtype dtype;
+    uint32_t shape[4];
+    const void *payload; // logical content, uncompressed
+    size_t n_bytes;
+} rot_record;
+
+// XXH3-128 (canonical big-endian bytes) over kind, dtype, shape and payload: the record hash. It does
+// not depend on the codec.
+void rot_record_hash(const rot_record *record, uint8_t out[16]);
+
+// The layout of a stage; with the content fingerprint it names the stage's folder.
+typedef struct rot_stage_layout {
+    rot_codec codec;
+    uint32_t shard_samples, commit_samples; // 4096, 64; shard_samples is a multiple of commit_samples
+} rot_stage_layout;
+
+// What a stage is. `fingerprint` is the content fingerprint, `content` the JSON object it was made of.
+typedef struct rot_stage_spec {
+    const char *stage; // "tokens", "images", "embeds"
+    uint8_t fingerprint[32];
+    const char *content; // JSON
+    rot_stage_layout layout;
+    uint64_t rows;
+} rot_stage_spec;
+
+// "embeds-" and 16 hex digits of SHA-256(fingerprint, layout).
+void rot_stage_folder(const rot_stage_spec *spec, char out[64]);
+
+/* ---- writing: one writer per shard, one process per writer ------------------------------------- */
+
+typedef struct rot_shard_writer rot_shard_writer;
+
+// Opens (or, after a kill, re-opens) the .tmp of shard `shard` of the stage in `dir`, made if absent.
+// *next_row is the first row still to be appended: what was committed before stays. A .tmp that is torn
+// or of another spec is thrown away. ROT_ERR_NOT_FOUND: the shard is published already.
+// `owner` (may be NULL) goes into the .tmp's name so that ranks never write the same file.
+int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t shard, const char *owner,
+                          rot_shard_writer **out, uint64_t *next_row, rot_err *err);
+// Row must be the next one. Commits by itself after every layout.commit_samples rows; the payload is
+// copied before the call returns.
+int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_record *record, rot_err *err);
+// All rows are there: syncs, links under the final name (the first wins), syncs the folder, removes the
+// .tmp. Ends and nulls the writer on success and on failure.
+int rot_shard_writer_publish(rot_shard_writer **writer, rot_err *err);
+// Commits what forms a whole commit unit and leaves the .tmp for the next run.
+void rot_shard_writer_close(rot_shard_writer **writer);
+
+// Rows [first, first + n) of shard `shard`.
+void rot_shard_range(const rot_stage_spec *spec, uint32_t shard, uint64_t *first, uint64_t *n);
+uint32_t rot_shard_count(const rot_stage_spec *spec);
+// True if the shard's final file is there (nothing is checked).
+bool rot_shard_is_published(const char *dir, uint32_t shard);
+
+// All shards are published: reads the record hashes, writes stage.json (atomically). Returns the root.
+int rot_stage_finish(const char *dir, const rot_stage_spec *spec, uint8_t root[32], rot_err *err);
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+typedef struct rot_stage rot_stage; // lazily opened shards; not to be shared by threads: open one each
+
+typedef struct rot_stage_info {
+    char stage[16];
+    char fingerprint[65], root[65]; // hex; root is "" for a stage without stage.json (being built)
+    rot_stage_layout layout;
+    uint64_t rows, samples, skipped; // samples + skipped == rows
+    uint64_t file_bytes, payload_bytes;
+    const char *content; // JSON, owned by the stage
+} rot_stage_info;
+
+// `dir` is a stage's folder. ROT_ERR_MISSING: no stage.json.
+int rot_stage_open(const char *dir, rot_stage **out, rot_err *err);
+void rot_stage_close(rot_stage **stage);
+const rot_stage_info *rot_stage_get_info(const rot_stage *stage);
+
+// One record, checked against its hash. The payload lives until the next call on this stage (a lone
+// uncompressed record points into the map and lives as long as the stage).
+// ROT_ERR_NOT_FOUND: row >= rows; ROT_ERR_CORRUPT: named by shard and row, never a signal.
+int rot_stage_get(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err);
+
+// Checks every header, hash, shard trailer and the root. `report` (may be NULL) is called per bad record
+// or shard; row is UINT64_MAX for a fault that has no row. Returns ROT_ERR_CORRUPT if there was any.
+typedef void rot_verify_report(void *user, const char *path, uint64_t row, const char *cause);
+int rot_stage_verify(const char *dir, rot_verify_report *report, void *user, rot_err *err);
+
+// Writes the records of `from` under another layout (same content, same root) into `dir`.
+int rot_stage_transcode(rot_stage *from, const char *dir, const rot_stage_spec *spec, rot_err *err);
+
+/* ---- datasets ---------------------------------------------------------------------------------- */
+
+typedef struct rot_dataset rot_dataset;
+
+typedef struct rot_split_info {
+    const char *name;
+    uint64_t rows, samples, skipped;
+} rot_split_info;
+
+// A dataset's JSON file (ROT_ERR_MISSING, ROT_ERR_FORMAT, ROT_ERR_CORRUPT if its root does not fit).
+int rot_dataset_open(const char *path, rot_dataset **out, rot_err *err);
+void rot_dataset_close(rot_dataset **dataset);
+const char *rot_dataset_name(const rot_dataset *dataset);
+const char *rot_dataset_root(const rot_dataset *dataset); // hex
+int rot_dataset_splits(const rot_dataset *dataset);
+// Split i in the order of the file.
+int rot_dataset_split(const rot_dataset *dataset, int i, rot_split_info *out);
+// Folder of a stage of a split, or NULL: not built. Owned by the dataset.
+const char *rot_dataset_stage_dir(const rot_dataset *dataset, const char *split, const char *stage);
+// Checks the dataset file, every stage it names (rot_stage_verify) and that their roots are the named.
+int rot_dataset_verify(const char *path, rot_verify_report *report, void *user, rot_err *err);
+
+// Dataset root: SHA-256 over, for every split in byte order of names and every stage in the order
+// tokens, images, embeds: the split's name, 0, the stage's name, 0, the stage's 32-byte root.
+typedef struct rot_stage_root {
+    const char *split, *stage;
+    uint8_t root[32];
+} rot_stage_root;
+void rot_dataset_root_hash(const rot_stage_root *roots, size_t n, uint8_t out[32]);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
