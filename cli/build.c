@@ -1,6 +1,118 @@
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "cli/cli.h"
+#include "cli/progress.h"
+
+enum { KEY_SET = 1, KEY_PLAN, KEY_REHASH, MAX_SETS = 256 };
+
+typedef struct arguments {
+    cli_common common;
+    const char *config;
+    const char *sets[MAX_SETS];
+    int n_sets;
+    bool plan, rehash;
+} arguments;
+
+static const struct argp_option options[] = {
+    {"config", 'c', "CONFIG", 0, "the build's YAML (docs/config.md)", 0},
+    {"set", KEY_SET, "KEY=VALUE", 0, "override a key of the config, such as render.size_px=24", 0},
+    {"plan", KEY_PLAN, 0, 0, "show stages, what is reused, bytes and time; build nothing", 0},
+    {"rehash", KEY_REHASH, 0, 0, "forget remembered hashes of big files", 0},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    arguments *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
+    case 'c':
+        if (a->config) argp_error(state, "--config is given twice");
+        a->config = arg;
+        return 0;
+    case KEY_SET:
+        if (a->n_sets == MAX_SETS) argp_error(state, "more than %d --set", MAX_SETS);
+        a->sets[a->n_sets++] = arg;
+        return 0;
+    case KEY_PLAN: a->plan = true; return 0;
+    case KEY_REHASH: a->rehash = true; return 0;
+    case ARGP_KEY_ARG: argp_error(state, "unexpected argument '%s' (a config is given with -c)", arg); return 0;
+    case ARGP_KEY_END:
+        if (!a->config) argp_error(state, "-c CONFIG is missing");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static void print_plan(const char *text)
+{
+    json_t *plan = json_loads(text, 0, NULL), *split, *stage;
+    const char *name, *stage_name;
+    printf("dataset %s in %s\n", json_string_value(json_object_get(plan, "name")), json_string_value(json_object_get(plan, "root")));
+    json_object_foreach(json_object_get(plan, "splits"), name, split) {
+        printf("  %s: %lld rows, %lld bad\n", name, (long long)json_integer_value(json_object_get(split, "rows")),
+               (long long)json_integer_value(json_object_get(split, "bad_rows")));
+        json_object_foreach(json_object_get(split, "stages"), stage_name, stage) {
+            const char *path = json_string_value(json_object_get(stage, "path"));
+            printf("    %-7s %-8s %s", stage_name, json_string_value(json_object_get(stage, "state")), path ? path : "");
+            if (path) printf("  %lld of %lld shards", (long long)json_integer_value(json_object_get(stage, "shards_done")),
+                             (long long)json_integer_value(json_object_get(stage, "shards")));
+            putchar('\n');
+        }
+        json_t *cost = json_object_get(split, "cost");
+        if (!json_object_get(cost, "embeds_bytes")) continue;
+        bool exact = json_is_true(json_object_get(cost, "exact"));
+        json_t *s = json_object_get(cost, "encode_seconds");
+        printf("    %s %.0f merged tokens, %.3f GB of embeddings, %.2f TFLOP", exact ? "exactly" : "about",
+               json_number_value(json_object_get(cost, "merged_tokens")),
+               json_number_value(json_object_get(cost, "embeds_bytes")) * 1e-9, json_number_value(json_object_get(cost, "tflop")));
+        if (json_is_real(s)) printf(", %.0f s of encoding at the last build's rate", json_real_value(s));
+        printf("\n    %lld images too large for the geometry\n", (long long)json_integer_value(json_object_get(cost, "too_large")));
+    }
+    if (json_object_get(plan, "free_bytes"))
+        printf("  %.1f GB free\n", (double)json_integer_value(json_object_get(plan, "free_bytes")) * 1e-9);
+    json_decref(plan);
+}
+
+static void print_built(const char *text, const char *root)
+{
+    json_t *dataset = json_loads(text, 0, NULL), *split;
+    const char *name;
+    printf("%s/%s.json\n", root, json_string_value(json_object_get(dataset, "name")));
+    json_object_foreach(json_object_get(dataset, "splits"), name, split)
+        printf("  %s: %lld samples, %lld skipped\n", name, (long long)json_integer_value(json_object_get(split, "samples")),
+               (long long)json_integer_value(json_object_get(split, "skipped")));
+    printf("  root %s\n", json_string_value(json_object_get(dataset, "root")));
+    json_decref(dataset);
+}
 
 int cli_build(int argc, char **argv)
 {
-    return cli_later(argc, argv);
+    static const struct argp argp = {options, parse, "-c CONFIG", "Makes or resumes a dataset.", cli_children, 0, 0};
+    arguments a = {0};
+    rot_err err = {0};
+    rot_config *config = NULL;
+    cli_progress progress;
+    char *json = NULL;
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (rot_config_load(a.config, a.sets, a.n_sets, &config, &err) < 0) return cli_fail(&err);
+    cli_progress_open(&progress, &a.common);
+    rot_build_options build = rot_build_options_default();
+    build.threads = a.common.threads;
+    build.rehash = a.rehash;
+    build.stop = cli_catch_signals();
+    build.progress = cli_progress_show;
+    build.note = cli_progress_note;
+    build.user = &progress;
+    int rc = a.plan ? rot_build_plan(config, &build, &json, &err) : rot_build(config, &build, &json, &err);
+    cli_progress_close(&progress);
+    int code = rc < 0 ? cli_fail(&err) : 0;
+    if (rc == 0 && a.common.json) puts(json);
+    else if (rc == 0 && a.plan) print_plan(json);
+    else if (rc == 0 && !a.common.quiet) print_built(json, config->root);
+    free(json);
+    rot_config_free(&config);
+    return cli_done(code);
 }

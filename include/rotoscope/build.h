@@ -48,6 +48,12 @@ int rot_status(const char *path, char **json, rot_err *err);
 // stage folder, and the parts that differ.
 int rot_why(const char *path, const char *other, char **json, rot_err *err);
 
+// One sample in full, as JSON: texts, ids, image size, grid, K, figures of its embeddings, or why it was
+// skipped. By `id` if that is not NULL, else by `index`. `split` may be NULL if there is one split alone.
+// png (may be NULL): a file that its picture is written to. ROT_ERR_NOT_FOUND: no such split, row or id.
+int rot_inspect(const char *dataset, const char *split, uint64_t index, const char *id, const char *png,
+                char **json, rot_err *err);
+
 // Processors this process may use: affinity mask, SLURM_CPUS_PER_TASK; at least 1.
 int rot_threads_available(void);
 

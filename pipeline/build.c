@@ -1,0 +1,224 @@
+// The order of things: scan, tokens, images, embeds, finish, dataset file.
+#include <dirent.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fs.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/threads.h"
+#include "pipeline/dataset.h"
+#include "pipeline/job.h"
+#include "pipeline/stage_note.h"
+
+rot_build_options rot_build_options_default(void)
+{
+    return (rot_build_options){.size = sizeof(rot_build_options)};
+}
+
+void rot_job_note(const rot_job *job, const char *format, ...)
+{
+    char message[1200];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    // Threads of one stage may call at once.
+#pragma omp critical(rot_job_note)
+    if (job->options.note) job->options.note(job->options.user, message);
+}
+
+// A complete stage of the same content under another layout, to be transcoded instead of made again.
+static int find_sibling(const rot_job *job, const rot_stage_plan *plan, char dir[4096], rot_err *err)
+{
+    char stages[4096], hex[65];
+    dir[0] = 0;
+    rot_hex(plan->spec.fingerprint, 32, hex);
+    ROT_TRY(rot_fs_join(stages, sizeof stages, job->config->root, "stages", err));
+    DIR *folder = opendir(stages);
+    if (!folder) return 0;
+    size_t n = strlen(plan->stage);
+    for (struct dirent *e; !dir[0] && (e = readdir(folder));) {
+        char path[4400], json[4500];
+        if (strncmp(e->d_name, plan->stage, n) || e->d_name[n] != '-' || !strcmp(e->d_name, plan->folder)) continue;
+        snprintf(path, sizeof path, "%s/%s", stages, e->d_name);
+        snprintf(json, sizeof json, "%s/stage.json", path);
+        rot_stage *stage = NULL;
+        if (!rot_fs_is_file(json) || rot_stage_open(path, &stage, NULL) < 0) continue;
+        const rot_stage_info *info = rot_stage_get_info(stage);
+        if (!strcmp(info->fingerprint, hex) && info->root[0] && strlen(path) < 4096) memcpy(dir, path, strlen(path) + 1);
+        rot_stage_close(&stage);
+    }
+    closedir(folder);
+    return 0;
+}
+
+static int transcode(const char *from_dir, const rot_stage_plan *plan, rot_err *err)
+{
+    rot_stage *from = NULL;
+    ROT_TRY(rot_stage_open(from_dir, &from, err));
+    int rc = rot_stage_transcode(from, plan->dir, &plan->spec, err);
+    rot_stage_close(&from);
+    return rc;
+}
+
+typedef int rot_make(rot_job *job, const void *from, const rot_stage_plan *plan, rot_err *err);
+
+static int make_tokens(rot_job *job, const void *from, const rot_stage_plan *plan, rot_err *err)
+{
+    return rot_make_tokens(job, from, plan, err);
+}
+
+static int make_images(rot_job *job, const void *from, const rot_stage_plan *plan, rot_err *err)
+{
+    return rot_make_images(job, from, plan, err);
+}
+
+static int make_embeds(rot_job *job, const void *from, const rot_stage_plan *plan, rot_err *err)
+{
+    return rot_make_embeds(job, from, plan, err);
+}
+
+// Whatever the stage lacks, and its stage.json.
+static int complete(rot_job *job, rot_make *make, const void *from, rot_stage_plan *plan, rot_err *err)
+{
+    if (plan->done) return 0;
+    char sibling[4096];
+    uint8_t root[32];
+    ROT_TRY(rot_stage_note_write(job, plan, err));
+    ROT_TRY(find_sibling(job, plan, sibling, err));
+    if (sibling[0]) {
+        rot_job_note(job, "%s of split %s: transcoding %s", plan->stage, plan->split, sibling);
+        ROT_TRY(transcode(sibling, plan, err));
+    } else {
+        ROT_TRY(make(job, from, plan, err));
+    }
+    ROT_TRY(rot_stage_finish(plan->dir, &plan->spec, root, err));
+    return rot_stage_plan_refresh(plan, err);
+}
+
+// All stages of one split, planned and, if `write`, made. Embeds cannot be planned before the images are
+// there, since they depend on their root.
+static int build_split(rot_job *job, const rot_split_config *split, bool write, rot_split_plan *out, rot_err *err)
+{
+    const rot_config *config = job->config;
+    ROT_TRY(rot_scan_split(job, split, &out->scan, err));
+    ROT_TRY(rot_plan_tokens(job, split, &out->scan, &out->stages[0], err));
+    out->n_stages = 1;
+    if (write) ROT_TRY(complete(job, make_tokens, split, &out->stages[0], err));
+    if (!config->has_render) return 0;
+    ROT_TRY(rot_plan_images(job, split, &out->scan, &out->stages[1], err));
+    out->n_stages = 2;
+    if (write) ROT_TRY(complete(job, make_images, &out->stages[0], &out->stages[1], err));
+    if (!out->stages[1].done || !config->has_encode) return 0;
+    ROT_TRY(rot_plan_embeds(job, split, &out->scan, out->stages[1].root, &out->stages[2], err));
+    out->n_stages = 3;
+    if (write) ROT_TRY(complete(job, make_embeds, &out->stages[1], &out->stages[2], err));
+    return 0;
+}
+
+int rot_job_open(rot_job *job, const rot_config *config, const rot_build_options *options, rot_err *err)
+{
+    *job = (rot_job){.config = config, .options = *options, .threads = rot_threads_or_default(options->threads)};
+    return rot_memo_open(&job->memo, config->root, options->rehash, err);
+}
+
+void rot_job_close(rot_job *job)
+{
+    rot_memo_save(&job->memo);
+    rot_memo_close(&job->memo);
+}
+
+static int n_wanted(const rot_config *config)
+{
+    return config->has_encode ? 3 : config->has_render ? 2 : 1;
+}
+
+static void free_plans(rot_split_plan *plans, int n)
+{
+    for (int i = 0; plans && i < n; i++)
+        for (int j = 0; j < 3; j++) rot_stage_plan_free(&plans[i].stages[j]);
+    rot_free(plans);
+}
+
+static int build_all(rot_job *job, bool write, rot_split_plan *plans, bool *complete_out, rot_err *err)
+{
+    *complete_out = true;
+    for (int i = 0; i < job->config->n_splits; i++) {
+        ROT_TRY(build_split(job, &job->config->splits[i], write, &plans[i], err));
+        rot_split_plan *plan = &plans[i];
+        if (plan->n_stages < n_wanted(job->config)) *complete_out = false;
+        for (int j = 0; j < plan->n_stages; j++) *complete_out = *complete_out && plan->stages[j].done;
+    }
+    return 0;
+}
+
+// What the config names is looked at before the first row is worked on, however late it is needed.
+static int check_named(rot_job *job, rot_err *err)
+{
+    const rot_config *config = job->config;
+    if (config->has_render) {
+        rot_renderer *renderer = NULL;
+        ROT_TRY(rot_renderer_open(&config->render, &renderer, err));
+        rot_renderer_close(&renderer);
+    }
+    rot_encoder_info info;
+    return config->has_encode ? rot_job_encoder_info(job, &info, err) : 0;
+}
+
+int rot_build(const rot_config *config, const rot_build_options *options, char **json, rot_err *err)
+{
+    rot_job job = {0};
+    int rc = 0, lock = -1;
+    bool is_complete = false;
+    char path[4096];
+    rot_split_plan *plans = rot_calloc((size_t)config->n_splits, sizeof *plans);
+    if (!plans) return rot_no_memory(err, 0, "plans");
+    ROT_GO(rot_job_open(&job, config, options, err));
+    ROT_GO(check_named(&job, err));
+    // A finished build answers without a lock, so on a read-only root too.
+    ROT_GO(build_all(&job, false, plans, &is_complete, err));
+    if (!is_complete || !rot_dataset_is_current(config, plans)) {
+        ROT_GO(rot_fs_join(path, sizeof path, config->root, ".rotoscope", err));
+        ROT_GO(rot_fs_mkdirs(path, err));
+        ROT_GO(rot_fs_join(path, sizeof path, config->root, ".rotoscope/lock", err));
+        rc = rot_fs_lock(path, &lock, err);
+        if (rc == ROT_ERR_LOCKED)
+            rot_err_set(err, rc, "%s: another build is using this root", config->root);
+        ROT_GO(rc);
+        ROT_GO(rot_dataset_write_pending(config, err));
+        free_plans(plans, config->n_splits);
+        plans = rot_calloc((size_t)config->n_splits, sizeof *plans);
+        if (!plans) ROT_GO(rot_no_memory(err, 0, "plans"));
+        ROT_GO(build_all(&job, true, plans, &is_complete, err));
+        ROT_GO(rot_dataset_write(config, plans, err));
+    }
+    ROT_GO(rot_check_policies(config, plans, err));
+    if (json) ROT_GO(rot_dataset_text(config, json, err));
+done:
+    rot_job_close(&job);
+    free_plans(plans, config->n_splits);
+    if (lock >= 0) close(lock);
+    return rc;
+}
+
+int rot_build_plan(const rot_config *config, const rot_build_options *options, char **json, rot_err *err)
+{
+    rot_job job = {0};
+    int rc = 0;
+    bool is_complete = false;
+    rot_split_plan *plans = rot_calloc((size_t)config->n_splits, sizeof *plans);
+    if (!plans) return rot_no_memory(err, 0, "plans");
+    ROT_GO(rot_job_open(&job, config, options, err));
+    ROT_GO(check_named(&job, err));
+    ROT_GO(build_all(&job, false, plans, &is_complete, err));
+    ROT_GO(rot_plan_text(&job, plans, json, err));
+done:
+    rot_job_close(&job);
+    free_plans(plans, config->n_splits);
+    return rc;
+}

@@ -1,0 +1,88 @@
+#include "pipeline/sink.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "base/err.h"
+#include "base/fs.h"
+
+double rot_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+int rot_sink_open(rot_sink *sink, const rot_job *job, const rot_stage_plan *plan, rot_err *err)
+{
+    *sink = (rot_sink){.job = job, .plan = plan, .start_seconds = rot_seconds()};
+    return rot_fs_mkdirs(plan->dir, err);
+}
+
+int rot_sink_seek(rot_sink *sink, uint64_t row, uint64_t *needed, rot_err *err)
+{
+    const rot_stage_spec *spec = &sink->plan->spec;
+    while (row < spec->rows) {
+        if (sink->writer) {
+            *needed = sink->next;
+            return 0;
+        }
+        uint32_t shard = (uint32_t)(row / spec->layout.shard_samples);
+        uint64_t first, n;
+        rot_shard_range(spec, shard, &first, &n);
+        sink->shard = shard;
+        sink->end = first + n;
+        row = sink->end;
+        if (rot_shard_is_published(sink->plan->dir, shard)) continue;
+        int rc = rot_shard_writer_open(sink->plan->dir, spec, shard, NULL, &sink->writer, &sink->next, err);
+        if (rc == ROT_ERR_NOT_FOUND) continue; // published since
+        if (rc < 0) return rc;
+        if (sink->next == sink->end) ROT_TRY(rot_shard_writer_publish(&sink->writer, err));
+        else row = sink->next;
+    }
+    *needed = spec->rows;
+    return 0;
+}
+
+int rot_sink_append(rot_sink *sink, uint64_t row, const rot_record *record, rot_err *err)
+{
+    ROT_TRY(rot_shard_writer_append(sink->writer, row, record, err));
+    sink->next = row + 1;
+    sink->made++;
+    if (sink->next < sink->end) return 0;
+    return rot_shard_writer_publish(&sink->writer, err);
+}
+
+int rot_sink_tombstone(rot_sink *sink, uint64_t row, const char *cause, rot_err *err)
+{
+    uint32_t n = (uint32_t)strlen(cause);
+    rot_record record = {.kind = ROT_KIND_TOMBSTONE, .dtype = ROT_DTYPE_U8, .shape = {n}, .payload = cause, .n_bytes = n};
+    return rot_sink_append(sink, row, &record, err);
+}
+
+int rot_sink_step(rot_sink *sink, rot_err *err)
+{
+    const rot_build_options *options = &sink->job->options;
+    uint64_t total = sink->plan->spec.rows, done = sink->next > total ? total : sink->next;
+    rot_progress progress = {.split = sink->plan->split,
+                             .stage = sink->plan->stage,
+                             .done = done,
+                             .total = total,
+                             .resumed = done > sink->made ? done - sink->made : 0,
+                             .seconds = rot_seconds() - sink->start_seconds};
+    if (options->progress) options->progress(options->user, &progress);
+    if (options->stop && *options->stop)
+        ROT_FAIL(err, ROT_ERR_STOPPED, "stopped in stage %s of split %s after %llu of %llu rows: run again to go on",
+                 sink->plan->stage, sink->plan->split, (unsigned long long)done, (unsigned long long)total);
+    return 0;
+}
+
+void rot_sink_close(rot_sink *sink)
+{
+    rot_shard_writer_close(&sink->writer);
+}
+
+uint64_t rot_sink_window(const rot_sink *sink, uint64_t row, uint64_t n)
+{
+    return n < sink->end - row ? n : sink->end - row;
+}

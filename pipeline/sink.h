@@ -1,0 +1,32 @@
+// Where a stage's rows go: shard after shard, each taken up where it stands.
+#ifndef ROT_PIPELINE_SINK_H
+#define ROT_PIPELINE_SINK_H
+
+#include "pipeline/job.h"
+
+typedef struct rot_sink {
+    const rot_job *job;
+    const rot_stage_plan *plan;
+    rot_shard_writer *writer; // of the shard of `next`; NULL between shards
+    uint32_t shard;
+    uint64_t next;            // the writer's next row
+    uint64_t end;             // one past the last row of the writer's shard
+    uint64_t made;            // rows appended in this run
+    double start_seconds;
+} rot_sink;
+
+int rot_sink_open(rot_sink *sink, const rot_job *job, const rot_stage_plan *plan, rot_err *err);
+// The first row >= `row` that is not there yet, its shard opened; spec.rows if none is left.
+int rot_sink_seek(rot_sink *sink, uint64_t row, uint64_t *needed, rot_err *err);
+// `row` is sink->next. Publishes the shard after its last row.
+int rot_sink_append(rot_sink *sink, uint64_t row, const rot_record *record, rot_err *err);
+int rot_sink_tombstone(rot_sink *sink, uint64_t row, const char *cause, rot_err *err);
+// ROT_ERR_STOPPED once the user asked to stop; else reports progress.
+int rot_sink_step(rot_sink *sink, rot_err *err);
+void rot_sink_close(rot_sink *sink);
+// A window of rows that a stage works on at once: at most n, within the open shard.
+uint64_t rot_sink_window(const rot_sink *sink, uint64_t row, uint64_t n);
+
+double rot_seconds(void); // monotonic
+
+#endif
