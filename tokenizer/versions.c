@@ -1,0 +1,13 @@
+#include "base/versions.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <utf8proc.h>
+
+int rot_tokenizer_versions(rot_version *out, int capacity)
+{
+    char pcre2[64] = "?";
+    pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
+    int n = rot_version_add(out, capacity, 0, "PCRE2", pcre2);
+    return rot_version_add(out, capacity, n, "utf8proc", utf8proc_version());
+}
