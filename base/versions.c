@@ -16,7 +16,7 @@ int rot_base_versions(rot_version *out, int capacity)
 {
     char text[48];
     unsigned v = XXH_versionNumber();
-    int n = rot_version_add(out, capacity, 0, "OpenSSL", OpenSSL_version(OPENSSL_VERSION));
+    int n = rot_version_add(out, capacity, 0, "OpenSSL", OpenSSL_version(OPENSSL_VERSION_STRING));
     snprintf(text, sizeof text, "%u.%u.%u", v / 10000, v / 100 % 100, v % 100);
     return rot_version_add(out, capacity, n, "xxHash", text);
 }
