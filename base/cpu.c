@@ -35,8 +35,9 @@ int rot_cpu_detect(rot_cpu *out, rot_err *err)
     *out = (rot_cpu){0};
     brand(out->name);
     out->avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    out->avx512 = out->avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    out->avx512 = out->avx2 && __builtin_cpu_supports("avx512f") &&
+                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
     out->avx512_bf16 = out->avx512 && has_avx512_bf16();
     out->amx = out->avx512 && has_amx_bf16();
     const char *force = getenv("ROT_CPU");
@@ -46,7 +47,8 @@ int rot_cpu_detect(rot_cpu *out, rot_err *err)
     for (int level = 0; level < 4; level++) {
         if (strcmp(force, levels[level])) continue;
         if (!have[level])
-            ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "ROT_CPU=%s: this processor (%s) lacks it", force, out->name);
+            ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "ROT_CPU=%s: this processor (%s) lacks it", force,
+                     out->name);
         out->ref_only = level == 0;
         out->avx2 = level >= 1 && out->avx2;
         out->avx512 = level >= 2 && out->avx512;

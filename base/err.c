@@ -55,9 +55,9 @@ int rot_exit_code(int code)
 const char *rot_error_name(int code)
 {
     static const char *const names[] = {
-        "ok", "usage", "config", "missing", "input", "format", "too large", "missing glyph",
-        "unsupported", "io", "no space", "no memory", "locked", "not found", "corrupt", "stopped",
-        "internal"};
+        "ok",        "usage",         "config",      "missing", "input",    "format",
+        "too large", "missing glyph", "unsupported", "io",      "no space", "no memory",
+        "locked",    "not found",     "corrupt",     "stopped", "internal"};
     int i = -code;
     return i >= 0 && i < (int)(sizeof names / sizeof *names) ? names[i] : "unknown";
 }

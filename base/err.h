@@ -5,11 +5,12 @@
 #include "rotoscope/error.h"
 
 // Writes the message (cut at its capacity) and returns `code`. `err` may be NULL.
-__attribute__((format(printf, 3, 4))) int rot_err_set(rot_err *err, int code, const char *format, ...);
+__attribute__((format(printf, 3, 4))) int rot_err_set(rot_err *err, int code, const char *format,
+                                                      ...);
 // Puts words before the message that is there: "shards/x.c: " + message. Returns err->code.
 __attribute__((format(printf, 2, 3))) int rot_err_prefix(rot_err *err, const char *format, ...);
-// From errno: ENOSPC and EDQUOT give ROT_ERR_NO_SPACE, ENOMEM ROT_ERR_NO_MEMORY, others ROT_ERR_IO; the
-// message is `what`, `path` and strerror.
+// From errno: ENOSPC and EDQUOT give ROT_ERR_NO_SPACE, ENOMEM ROT_ERR_NO_MEMORY, others ROT_ERR_IO;
+// the message is `what`, `path` and strerror.
 int rot_err_errno(rot_err *err, int error_number, const char *what, const char *path);
 
 #define ROT_FAIL(err, code, ...) return rot_err_set(err, code, __VA_ARGS__)

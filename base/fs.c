@@ -14,7 +14,8 @@
 
 static int open_error(rot_err *err, const char *path)
 {
-    if (errno == ENOENT || errno == ENOTDIR) ROT_FAIL(err, ROT_ERR_MISSING, "%s: no such file", path);
+    if (errno == ENOENT || errno == ENOTDIR)
+        ROT_FAIL(err, ROT_ERR_MISSING, "%s: no such file", path);
     return rot_err_errno(err, errno, "open", path);
 }
 
@@ -98,7 +99,8 @@ int rot_fs_mkdirs(const char *path, rot_err *err)
         if (part[i] != '/' && part[i] != 0) continue;
         char kept = part[i];
         part[i] = 0;
-        if (mkdir(part, 0777) < 0 && errno != EEXIST) return rot_err_errno(err, errno, "create folder", part);
+        if (mkdir(part, 0777) < 0 && errno != EEXIST)
+            return rot_err_errno(err, errno, "create folder", part);
         part[i] = kept;
     }
     if (!rot_fs_is_dir(path)) ROT_FAIL(err, ROT_ERR_IO, "%s: not a folder", path);
@@ -149,7 +151,8 @@ int rot_fs_lock(const char *path, int *fd, rot_err *err)
     if (flock(file, LOCK_EX | LOCK_NB) < 0) {
         int error = errno;
         close(file);
-        if (error == EWOULDBLOCK) ROT_FAIL(err, ROT_ERR_LOCKED, "%s: another process holds it", path);
+        if (error == EWOULDBLOCK)
+            ROT_FAIL(err, ROT_ERR_LOCKED, "%s: another process holds it", path);
         return rot_err_errno(err, error, "lock", path);
     }
     *fd = file;
@@ -162,12 +165,16 @@ int rot_fs_map(const char *path, rot_map *out, rot_err *err)
     int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return open_error(err, path);
     struct stat st;
-    if (fstat(fd, &st) < 0) rc = rot_err_errno(err, errno, "stat", path);
-    else if (!S_ISREG(st.st_mode)) rc = rot_err_set(err, ROT_ERR_MISSING, "%s: not a file", path);
+    if (fstat(fd, &st) < 0)
+        rc = rot_err_errno(err, errno, "stat", path);
+    else if (!S_ISREG(st.st_mode))
+        rc = rot_err_set(err, ROT_ERR_MISSING, "%s: not a file", path);
     else if (st.st_size > 0) {
         void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) rc = rot_err_errno(err, errno, "map", path);
-        else *out = (rot_map){map, (size_t)st.st_size};
+        if (map == MAP_FAILED)
+            rc = rot_err_errno(err, errno, "map", path);
+        else
+            *out = (rot_map){map, (size_t)st.st_size};
     }
     close(fd);
     return rc;

@@ -11,7 +11,8 @@ static _Atomic long fail_at;
 
 static int fails_now(void)
 {
-    return atomic_load_explicit(&fail_at, memory_order_relaxed) > 0 && atomic_fetch_sub(&fail_at, 1) == 1;
+    return atomic_load_explicit(&fail_at, memory_order_relaxed) > 0 &&
+           atomic_fetch_sub(&fail_at, 1) == 1;
 }
 
 void rot_mem_fail_at(long n)

@@ -1,5 +1,5 @@
-// All memory of the library comes from here, so that a test can fail the n-th allocation, and an arena
-// for what lives as long as one batch.
+// All memory of the library comes from here, so that a test can fail the n-th allocation, and an
+// arena for what lives as long as one batch.
 #ifndef ROT_BASE_MEM_H
 #define ROT_BASE_MEM_H
 
@@ -30,7 +30,8 @@ typedef struct rot_arena {
     size_t block_bytes; // size of new blocks; 0: 64 KiB
 } rot_arena;
 
-void *rot_arena_alloc(rot_arena *arena, size_t n_bytes); // at 64 bytes, not cleared; NULL: no memory
+void *rot_arena_alloc(rot_arena *arena,
+                      size_t n_bytes); // at 64 bytes, not cleared; NULL: no memory
 char *rot_arena_strdup(rot_arena *arena, const char *text);
 char *rot_arena_strndup(rot_arena *arena, const char *text, size_t n_bytes);
 void rot_arena_reset(rot_arena *arena); // keeps the largest block for reuse

@@ -9,7 +9,8 @@
 
 static bool reserve(rot_str *str, size_t n_more)
 {
-    if (!str->failed && rot_grow(&str->text, &str->capacity, str->n_bytes + n_more + 1, 1, NULL) < 0)
+    if (!str->failed &&
+        rot_grow(&str->text, &str->capacity, str->n_bytes + n_more + 1, 1, NULL) < 0)
         str->failed = true;
     return !str->failed;
 }
@@ -51,11 +52,16 @@ void rot_str_json(rot_str *str, const char *text, size_t n_bytes)
         rot_str_add(str, text + from, i - from);
         from = i + 1;
         if (i == n_bytes) break;
-        if (c == '"' || c == '\\') rot_str_printf(str, "\\%c", c);
-        else if (c == '\n') rot_str_puts(str, "\\n");
-        else if (c == '\t') rot_str_puts(str, "\\t");
-        else if (c == '\r') rot_str_puts(str, "\\r");
-        else rot_str_printf(str, "\\u%04x", c);
+        if (c == '"' || c == '\\')
+            rot_str_printf(str, "\\%c", c);
+        else if (c == '\n')
+            rot_str_puts(str, "\\n");
+        else if (c == '\t')
+            rot_str_puts(str, "\\t");
+        else if (c == '\r')
+            rot_str_puts(str, "\\r");
+        else
+            rot_str_printf(str, "\\u%04x", c);
     }
     rot_str_add(str, "\"", 1);
 }

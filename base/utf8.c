@@ -18,7 +18,8 @@ int32_t rot_utf8_next(const char *text, size_t n_bytes, size_t *at)
         if ((s[i] & 0xc0) != 0x80) return -1;
         c = c << 6 | (s[i] & 0x3f);
     }
-    if ((n == 3 && (c < 0x800 || (c >= 0xd800 && c <= 0xdfff))) || (n == 4 && (c < 0x10000 || c > 0x10ffff)))
+    if ((n == 3 && (c < 0x800 || (c >= 0xd800 && c <= 0xdfff))) ||
+        (n == 4 && (c < 0x10000 || c > 0x10ffff)))
         return -1;
     *at += n;
     return c;
@@ -29,8 +30,10 @@ size_t rot_utf8_valid(const char *text, size_t n_bytes)
     size_t at = 0;
     while (at < n_bytes) {
         uint64_t eight;
-        if (n_bytes - at >= 8 && (memcpy(&eight, text + at, 8), !(eight & 0x8080808080808080u))) at += 8;
-        else if (rot_utf8_next(text, n_bytes, &at) < 0) return at;
+        if (n_bytes - at >= 8 && (memcpy(&eight, text + at, 8), !(eight & 0x8080808080808080u)))
+            at += 8;
+        else if (rot_utf8_next(text, n_bytes, &at) < 0)
+            return at;
     }
     return at;
 }

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Decodes the code point at text[*at] and advances *at; -1 (and *at stays) if the bytes are no UTF-8.
+// Decodes the code point at text[*at] and advances *at; -1 (and *at stays) if the bytes are no
+// UTF-8.
 int32_t rot_utf8_next(const char *text, size_t n_bytes, size_t *at);
 // Byte offset of the first bad byte, or n_bytes if all is well.
 size_t rot_utf8_valid(const char *text, size_t n_bytes);

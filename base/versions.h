@@ -4,7 +4,8 @@
 
 typedef struct rot_version {
     const char *library;
-    char version[48]; // of the library that is loaded, not of the headers that we were compiled with
+    char
+        version[48]; // of the library that is loaded, not of the headers that we were compiled with
 } rot_version;
 
 // Each writes at most `capacity` entries to `out` and returns how many. Safe in any thread.
@@ -15,6 +16,7 @@ int rot_kernels_versions(rot_version *out, int capacity);
 int rot_shards_versions(rot_version *out, int capacity);
 
 // Appends one entry if there is room; for the functions above. Returns the new count.
-int rot_version_add(rot_version *out, int capacity, int n, const char *library, const char *version);
+int rot_version_add(rot_version *out, int capacity, int n, const char *library,
+                    const char *version);
 
 #endif

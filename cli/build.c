@@ -38,7 +38,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_PLAN: a->plan = true; return 0;
     case KEY_REHASH: a->rehash = true; return 0;
-    case ARGP_KEY_ARG: argp_error(state, "unexpected argument '%s' (a config is given with -c)", arg); return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument '%s' (a config is given with -c)", arg);
+        return 0;
     case ARGP_KEY_END:
         if (!a->config) argp_error(state, "-c CONFIG is missing");
         return 0;
@@ -50,29 +52,41 @@ static void print_plan(const char *text)
 {
     json_t *plan = json_loads(text, 0, NULL), *split, *stage;
     const char *name, *stage_name;
-    printf("dataset %s in %s\n", json_string_value(json_object_get(plan, "name")), json_string_value(json_object_get(plan, "root")));
-    json_object_foreach(json_object_get(plan, "splits"), name, split) {
-        printf("  %s: %lld rows, %lld bad\n", name, (long long)json_integer_value(json_object_get(split, "rows")),
+    printf("dataset %s in %s\n", json_string_value(json_object_get(plan, "name")),
+           json_string_value(json_object_get(plan, "root")));
+    json_object_foreach(json_object_get(plan, "splits"), name, split)
+    {
+        printf("  %s: %lld rows, %lld bad\n", name,
+               (long long)json_integer_value(json_object_get(split, "rows")),
                (long long)json_integer_value(json_object_get(split, "bad_rows")));
-        json_object_foreach(json_object_get(split, "stages"), stage_name, stage) {
+        json_object_foreach(json_object_get(split, "stages"), stage_name, stage)
+        {
             const char *path = json_string_value(json_object_get(stage, "path"));
-            printf("    %-7s %-8s %s", stage_name, json_string_value(json_object_get(stage, "state")), path ? path : "");
-            if (path) printf("  %lld of %lld shards", (long long)json_integer_value(json_object_get(stage, "shards_done")),
-                             (long long)json_integer_value(json_object_get(stage, "shards")));
+            printf("    %-7s %-8s %s", stage_name,
+                   json_string_value(json_object_get(stage, "state")), path ? path : "");
+            if (path)
+                printf("  %lld of %lld shards",
+                       (long long)json_integer_value(json_object_get(stage, "shards_done")),
+                       (long long)json_integer_value(json_object_get(stage, "shards")));
             putchar('\n');
         }
         json_t *cost = json_object_get(split, "cost");
         if (!json_object_get(cost, "embeds_bytes")) continue;
         bool exact = json_is_true(json_object_get(cost, "exact"));
         json_t *s = json_object_get(cost, "encode_seconds");
-        printf("    %s %.0f merged tokens, %.3f GB of embeddings, %.2f TFLOP", exact ? "exactly" : "about",
+        printf("    %s %.0f merged tokens, %.3f GB of embeddings, %.2f TFLOP",
+               exact ? "exactly" : "about",
                json_number_value(json_object_get(cost, "merged_tokens")),
-               json_number_value(json_object_get(cost, "embeds_bytes")) * 1e-9, json_number_value(json_object_get(cost, "tflop")));
-        if (json_is_real(s)) printf(", %.0f s of encoding at the last build's rate", json_real_value(s));
-        printf("\n    %lld images too large for the geometry\n", (long long)json_integer_value(json_object_get(cost, "too_large")));
+               json_number_value(json_object_get(cost, "embeds_bytes")) * 1e-9,
+               json_number_value(json_object_get(cost, "tflop")));
+        if (json_is_real(s))
+            printf(", %.0f s of encoding at the last build's rate", json_real_value(s));
+        printf("\n    %lld images too large for the geometry\n",
+               (long long)json_integer_value(json_object_get(cost, "too_large")));
     }
     if (json_object_get(plan, "free_bytes"))
-        printf("  %.1f GB free\n", (double)json_integer_value(json_object_get(plan, "free_bytes")) * 1e-9);
+        printf("  %.1f GB free\n",
+               (double)json_integer_value(json_object_get(plan, "free_bytes")) * 1e-9);
     json_decref(plan);
 }
 
@@ -82,7 +96,8 @@ static void print_built(const char *text, const char *root)
     const char *name;
     printf("%s/%s.json\n", root, json_string_value(json_object_get(dataset, "name")));
     json_object_foreach(json_object_get(dataset, "splits"), name, split)
-        printf("  %s: %lld samples, %lld skipped\n", name, (long long)json_integer_value(json_object_get(split, "samples")),
+        printf("  %s: %lld samples, %lld skipped\n", name,
+               (long long)json_integer_value(json_object_get(split, "samples")),
                (long long)json_integer_value(json_object_get(split, "skipped")));
     printf("  root %s\n", json_string_value(json_object_get(dataset, "root")));
     json_decref(dataset);
@@ -90,7 +105,8 @@ static void print_built(const char *text, const char *root)
 
 int cli_build(int argc, char **argv)
 {
-    static const struct argp argp = {options, parse, "-c CONFIG", "Makes or resumes a dataset.", cli_children, 0, 0};
+    static const struct argp argp = {
+        options, parse, "-c CONFIG", "Makes or resumes a dataset.", cli_children, 0, 0};
     arguments a = {0};
     rot_err err = {0};
     rot_config *config = NULL;
@@ -106,12 +122,16 @@ int cli_build(int argc, char **argv)
     build.progress = cli_progress_show;
     build.note = cli_progress_note;
     build.user = &progress;
-    int rc = a.plan ? rot_build_plan(config, &build, &json, &err) : rot_build(config, &build, &json, &err);
+    int rc = a.plan ? rot_build_plan(config, &build, &json, &err)
+                    : rot_build(config, &build, &json, &err);
     cli_progress_close(&progress);
     int code = rc < 0 ? cli_fail(&err) : 0;
-    if (rc == 0 && a.common.json) puts(json);
-    else if (rc == 0 && a.plan) print_plan(json);
-    else if (rc == 0 && !a.common.quiet) print_built(json, config->root);
+    if (rc == 0 && a.common.json)
+        puts(json);
+    else if (rc == 0 && a.plan)
+        print_plan(json);
+    else if (rc == 0 && !a.common.quiet)
+        print_built(json, config->root);
     free(json);
     rot_config_free(&config);
     return cli_done(code);

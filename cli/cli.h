@@ -28,7 +28,8 @@ enum { CLI_EXIT_USAGE = 2 };
 int cli_fail(const rot_err *err);
 // "rotoscope VERB: message" on stderr and exit code 2.
 __attribute__((format(printf, 1, 2))) int cli_usage(const char *format, ...);
-// Flushes stdout; a full disk or a closed pipe there is exit code 1. Use as the last step of a verb.
+// Flushes stdout; a full disk or a closed pipe there is exit code 1. Use as the last step of a
+// verb.
 int cli_done(int exit_code);
 
 // SIGTERM, SIGINT and SIGUSR1 set the flag; a second one ends the process with 128 + n.

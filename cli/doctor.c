@@ -14,7 +14,8 @@ typedef struct doctor_args {
 } doctor_args;
 
 static const struct argp_option options[] = {
-    {"config-doc", KEY_CONFIG_DOC, 0, 0, "print the keys of a config as Markdown (docs/config.md)", 1},
+    {"config-doc", KEY_CONFIG_DOC, 0, 0, "print the keys of a config as Markdown (docs/config.md)",
+     1},
     {"config-schema", KEY_CONFIG_SCHEMA, 0, 0, "print the JSON Schema of a config", 1},
     {0}};
 
@@ -37,7 +38,8 @@ static int print_document(int which)
 {
     char *text = NULL;
     rot_err err = {0};
-    int rc = which == KEY_CONFIG_DOC ? rot_config_document(&text, &err) : rot_config_json_schema(&text, &err);
+    int rc = which == KEY_CONFIG_DOC ? rot_config_document(&text, &err)
+                                     : rot_config_json_schema(&text, &err);
     if (rc < 0) return cli_fail(&err);
     fputs(text, stdout);
     free(text);
@@ -66,7 +68,8 @@ static int print_verdicts(const json_t *report, bool quiet)
         bool ok = json_is_true(json_object_get(verdict, "ok"));
         bad += !ok;
         if (quiet && ok) continue;
-        printf("%-7s %-14s %s\n", ok ? "ok" : "NOT OK", json_string_value(json_object_get(verdict, "about")),
+        printf("%-7s %-14s %s\n", ok ? "ok" : "NOT OK",
+               json_string_value(json_object_get(verdict, "about")),
                json_string_value(json_object_get(verdict, "text")));
     }
     if (quiet) return bad;
@@ -81,10 +84,15 @@ static int print_verdicts(const json_t *report, bool quiet)
 int cli_doctor(int argc, char **argv)
 {
     static const struct argp argp = {
-        options, parse, "[ROOT]",
-        "What this machine offers: cpu paths, threads, libraries, limits, fonts and, with ROOT, whether "
+        options,
+        parse,
+        "[ROOT]",
+        "What this machine offers: cpu paths, threads, libraries, limits, fonts and, with ROOT, "
+        "whether "
         "that folder can hold a store.\vExit code 1 if something will stand in the way of a build.",
-        cli_children, NULL, NULL};
+        cli_children,
+        NULL,
+        NULL};
     doctor_args args = {0};
     char *text = NULL;
     rot_err err = {0};
@@ -97,8 +105,8 @@ int cli_doctor(int argc, char **argv)
         puts(text);
         size_t i;
         json_t *verdict;
-        json_array_foreach(json_object_get(report, "verdicts"), i, verdict)
-            bad += !json_is_true(json_object_get(verdict, "ok"));
+        json_array_foreach(json_object_get(report, "verdicts"), i, verdict) bad +=
+            !json_is_true(json_object_get(verdict, "ok"));
     } else {
         bad = print_verdicts(report, args.common.quiet);
     }

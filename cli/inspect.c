@@ -30,9 +30,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_ID: a->id = arg; return 0;
     case KEY_PNG: a->png = arg; return 0;
     case ARGP_KEY_ARG:
-        if (!a->dataset) a->dataset = arg;
-        else if (!a->index_text) a->index_text = arg;
-        else argp_error(state, "unexpected argument '%s'", arg);
+        if (!a->dataset)
+            a->dataset = arg;
+        else if (!a->index_text)
+            a->index_text = arg;
+        else
+            argp_error(state, "unexpected argument '%s'", arg);
         return 0;
     case ARGP_KEY_END:
         if (!a->dataset) argp_error(state, "DATASET is missing");
@@ -61,9 +64,11 @@ static void print_sample(const char *text)
     static const char *const texts[] = {"id", "question", "trace", "answer"};
     json_t *sample = json_loads(text, 0, NULL), *ids = json_object_get(sample, "ids");
     printf("%s, split %s, row %lld\n", json_string_value(json_object_get(sample, "dataset")),
-           json_string_value(json_object_get(sample, "split")), (long long)json_integer_value(json_object_get(sample, "index")));
+           json_string_value(json_object_get(sample, "split")),
+           (long long)json_integer_value(json_object_get(sample, "index")));
     for (int i = 0; i < 4; i++)
-        if (json_object_get(sample, texts[i])) printf("%s: %s\n", texts[i], json_string_value(json_object_get(sample, texts[i])));
+        if (json_object_get(sample, texts[i]))
+            printf("%s: %s\n", texts[i], json_string_value(json_object_get(sample, texts[i])));
     if (ids) {
         puts("ids");
         for (int i = 1; i < 4; i++) print_ids(texts[i], json_object_get(ids, texts[i]));
@@ -81,14 +86,19 @@ static void print_sample(const char *text)
 
 int cli_inspect(int argc, char **argv)
 {
-    static const struct argp argp = {options, parse, "DATASET INDEX\nDATASET --id ID", "Shows one sample in full.", cli_children, 0, 0};
+    static const struct argp argp = {
+        options, parse, "DATASET INDEX\nDATASET --id ID", "Shows one sample in full.", cli_children,
+        0,       0};
     arguments a = {0};
     rot_err err = {0};
     char *json = NULL;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    if (rot_inspect(a.dataset, a.split, a.index, a.id, a.png, &json, &err) < 0) return cli_fail(&err);
-    if (a.common.json) puts(json);
-    else print_sample(json);
+    if (rot_inspect(a.dataset, a.split, a.index, a.id, a.png, &json, &err) < 0)
+        return cli_fail(&err);
+    if (a.common.json)
+        puts(json);
+    else
+        print_sample(json);
     free(json);
     return cli_done(0);
 }

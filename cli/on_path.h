@@ -10,6 +10,7 @@ typedef struct cli_path_arguments {
     int max_paths;
 } cli_path_arguments;
 
-void cli_parse_paths(int argc, char **argv, const char *form, const char *doc, cli_path_arguments *out);
+void cli_parse_paths(int argc, char **argv, const char *form, const char *doc,
+                     cli_path_arguments *out);
 
 #endif

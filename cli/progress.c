@@ -20,14 +20,16 @@ static double seconds(void)
 void cli_progress_open(cli_progress *progress, const cli_common *common)
 {
     const char *term = getenv("TERM");
-    *progress = (cli_progress){.common = common, .terminal = isatty(2) && !(term && !strcmp(term, "dumb"))};
+    *progress =
+        (cli_progress){.common = common, .terminal = isatty(2) && !(term && !strcmp(term, "dumb"))};
 }
 
 static void print_json(const rot_progress *now, double rate)
 {
-    json_t *line = json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "split", now->split, "stage", now->stage, "done",
-                             (json_int_t)now->done, "total", (json_int_t)now->total, "resumed", (json_int_t)now->resumed,
-                             "seconds", now->seconds, "rows_per_second", rate);
+    json_t *line =
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "split", now->split, "stage", now->stage,
+                  "done", (json_int_t)now->done, "total", (json_int_t)now->total, "resumed",
+                  (json_int_t)now->resumed, "seconds", now->seconds, "rows_per_second", rate);
     json_dumpf(line, stderr, JSON_COMPACT | JSON_REAL_PRECISION(6));
     fputc('\n', stderr);
     json_decref(line);
@@ -35,9 +37,12 @@ static void print_json(const rot_progress *now, double rate)
 
 static void clock_text(double s, char out[16])
 {
-    if (s >= 0 && s < 3600) snprintf(out, 16, "%02d:%02d", (int)s / 60, (int)s % 60);
-    else if (s >= 0 && s < 360000) snprintf(out, 16, "%d:%02d:%02d", (int)s / 3600, (int)s / 60 % 60, (int)s % 60);
-    else snprintf(out, 16, "?");
+    if (s >= 0 && s < 3600)
+        snprintf(out, 16, "%02d:%02d", (int)s / 60, (int)s % 60);
+    else if (s >= 0 && s < 360000)
+        snprintf(out, 16, "%d:%02d:%02d", (int)s / 3600, (int)s / 60 % 60, (int)s % 60);
+    else
+        snprintf(out, 16, "?");
 }
 
 static void print_text(const cli_progress *p, const rot_progress *now, double rate)
@@ -47,9 +52,10 @@ static void print_text(const cli_progress *p, const rot_progress *now, double ra
     clock_text(rate > 0 ? (double)(now->total - now->done) / rate : -1, left);
     int full = now->total ? (int)(now->done * BAR_CELLS / now->total) : BAR_CELLS;
     for (int i = 0; i < BAR_CELLS; i++) strcat(bar, i < full ? "\u2588" : " ");
-    fprintf(stderr, "%s%s %s: %3d%%|%s| %llu/%llu [%s<%s, %.1f rows/s]%s", p->terminal ? "\r" : "", now->split, now->stage,
-            now->total ? (int)(100 * now->done / now->total) : 100, bar, (unsigned long long)now->done,
-            (unsigned long long)now->total, took, left, rate, p->terminal ? "\033[K" : "\n");
+    fprintf(stderr, "%s%s %s: %3d%%|%s| %llu/%llu [%s<%s, %.1f rows/s]%s", p->terminal ? "\r" : "",
+            now->split, now->stage, now->total ? (int)(100 * now->done / now->total) : 100, bar,
+            (unsigned long long)now->done, (unsigned long long)now->total, took, left, rate,
+            p->terminal ? "\033[K" : "\n");
 }
 
 void cli_progress_show(void *progress, const rot_progress *now)
@@ -57,15 +63,18 @@ void cli_progress_show(void *progress, const rot_progress *now)
     cli_progress *p = progress;
     if (p->common->quiet) return;
     char stage[128];
-    double at = seconds(), every = p->terminal && !p->common->json ? terminal_seconds : plain_seconds;
+    double at = seconds(),
+           every = p->terminal && !p->common->json ? terminal_seconds : plain_seconds;
     snprintf(stage, sizeof stage, "%s %s", now->split, now->stage);
     bool other = strcmp(stage, p->stage) != 0, last = now->done == now->total;
     if (!other && !last && at - p->last_seconds < every) return;
     if (other && p->open_line) fputc('\n', stderr);
     uint64_t made = now->done - now->resumed;
     double rate = now->seconds > 0 ? (double)made / now->seconds : 0;
-    if (p->common->json) print_json(now, rate);
-    else print_text(p, now, rate);
+    if (p->common->json)
+        print_json(now, rate);
+    else
+        print_text(p, now, rate);
     p->open_line = p->terminal && !p->common->json;
     p->last_seconds = at;
     memcpy(p->stage, stage, sizeof stage);

@@ -14,13 +14,17 @@ static void print_status(json_t *status)
 {
     size_t i;
     json_t *one;
-    printf("%s%s\n", text_of(status, "root"), json_is_true(json_object_get(status, "building")) ? "  (a build is running)" : "");
+    printf("%s%s\n", text_of(status, "root"),
+           json_is_true(json_object_get(status, "building")) ? "  (a build is running)" : "");
     json_array_foreach(json_object_get(status, "datasets"), i, one)
-        printf("  dataset %s  %s\n", text_of(one, "path"), json_object_get(one, "error") ? text_of(one, "error") : text_of(one, "root"));
-    json_array_foreach(json_object_get(status, "stages"), i, one) {
+        printf("  dataset %s  %s\n", text_of(one, "path"),
+               json_object_get(one, "error") ? text_of(one, "error") : text_of(one, "root"));
+    json_array_foreach(json_object_get(status, "stages"), i, one)
+    {
         printf("  %-8s %s  %s", text_of(one, "state"), text_of(one, "stage"), text_of(one, "path"));
         if (json_object_get(one, "shards_done"))
-            printf("  %lld of %lld shards", (long long)json_integer_value(json_object_get(one, "shards_done")),
+            printf("  %lld of %lld shards",
+                   (long long)json_integer_value(json_object_get(one, "shards_done")),
                    (long long)json_integer_value(json_object_get(one, "shards")));
         if (json_object_get(one, "error")) printf("  %s", text_of(one, "error"));
         putchar('\n');
@@ -33,7 +37,8 @@ int cli_status(int argc, char **argv)
     cli_path_arguments a = {.max_paths = 1};
     rot_err err = {0};
     char *text = NULL;
-    cli_parse_paths(argc, argv, "ROOT|DATASET", "What of a root is built, what is under way, how to go on.", &a);
+    cli_parse_paths(argc, argv, "ROOT|DATASET",
+                    "What of a root is built, what is under way, how to go on.", &a);
     if (rot_status(a.path, &text, &err) < 0) return cli_fail(&err);
     if (a.common.json) {
         puts(text);

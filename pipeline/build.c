@@ -32,8 +32,10 @@ void rot_job_note(const rot_job *job, const char *format, ...)
     if (job->options.note) job->options.note(job->options.user, message);
 }
 
-// A complete stage of the same content under another layout, to be transcoded instead of made again.
-static int find_sibling(const rot_job *job, const rot_stage_plan *plan, char dir[4096], rot_err *err)
+// A complete stage of the same content under another layout, to be transcoded instead of made
+// again.
+static int find_sibling(const rot_job *job, const rot_stage_plan *plan, char dir[4096],
+                        rot_err *err)
 {
     char stages[4096], hex[65];
     dir[0] = 0;
@@ -44,13 +46,16 @@ static int find_sibling(const rot_job *job, const rot_stage_plan *plan, char dir
     size_t n = strlen(plan->stage);
     for (struct dirent *e; !dir[0] && (e = readdir(folder));) {
         char path[4400], json[4500];
-        if (strncmp(e->d_name, plan->stage, n) || e->d_name[n] != '-' || !strcmp(e->d_name, plan->folder)) continue;
+        if (strncmp(e->d_name, plan->stage, n) || e->d_name[n] != '-' ||
+            !strcmp(e->d_name, plan->folder))
+            continue;
         snprintf(path, sizeof path, "%s/%s", stages, e->d_name);
         snprintf(json, sizeof json, "%s/stage.json", path);
         rot_stage *stage = NULL;
         if (!rot_fs_is_file(json) || rot_stage_open(path, &stage, NULL) < 0) continue;
         const rot_stage_info *info = rot_stage_get_info(stage);
-        if (!strcmp(info->fingerprint, hex) && info->root[0] && strlen(path) < 4096) memcpy(dir, path, strlen(path) + 1);
+        if (!strcmp(info->fingerprint, hex) && info->root[0] && strlen(path) < 4096)
+            memcpy(dir, path, strlen(path) + 1);
         rot_stage_close(&stage);
     }
     closedir(folder);
@@ -84,7 +89,8 @@ static int make_embeds(rot_job *job, const void *from, const rot_stage_plan *pla
 }
 
 // Whatever the stage lacks, and its stage.json.
-static int complete(rot_job *job, rot_make *make, const void *from, rot_stage_plan *plan, rot_err *err)
+static int complete(rot_job *job, rot_make *make, const void *from, rot_stage_plan *plan,
+                    rot_err *err)
 {
     if (plan->done) return 0;
     char sibling[4096];
@@ -101,9 +107,10 @@ static int complete(rot_job *job, rot_make *make, const void *from, rot_stage_pl
     return rot_stage_plan_refresh(plan, err);
 }
 
-// All stages of one split, planned and, if `write`, made. Embeds cannot be planned before the images are
-// there, since they depend on their root.
-static int build_split(rot_job *job, const rot_split_config *split, bool write, rot_split_plan *out, rot_err *err)
+// All stages of one split, planned and, if `write`, made. Embeds cannot be planned before the
+// images are there, since they depend on their root.
+static int build_split(rot_job *job, const rot_split_config *split, bool write, rot_split_plan *out,
+                       rot_err *err)
 {
     const rot_config *config = job->config;
     ROT_TRY(rot_scan_split(job, split, &out->scan, err));
@@ -121,9 +128,11 @@ static int build_split(rot_job *job, const rot_split_config *split, bool write, 
     return 0;
 }
 
-int rot_job_open(rot_job *job, const rot_config *config, const rot_build_options *options, rot_err *err)
+int rot_job_open(rot_job *job, const rot_config *config, const rot_build_options *options,
+                 rot_err *err)
 {
-    *job = (rot_job){.config = config, .options = *options, .threads = rot_threads_or_default(options->threads)};
+    *job = (rot_job){
+        .config = config, .options = *options, .threads = rot_threads_or_default(options->threads)};
     return rot_memo_open(&job->memo, config->root, options->rehash, err);
 }
 
@@ -145,14 +154,16 @@ static void free_plans(rot_split_plan *plans, int n)
     rot_free(plans);
 }
 
-static int build_all(rot_job *job, bool write, rot_split_plan *plans, bool *complete_out, rot_err *err)
+static int build_all(rot_job *job, bool write, rot_split_plan *plans, bool *complete_out,
+                     rot_err *err)
 {
     *complete_out = true;
     for (int i = 0; i < job->config->n_splits; i++) {
         ROT_TRY(build_split(job, &job->config->splits[i], write, &plans[i], err));
         rot_split_plan *plan = &plans[i];
         if (plan->n_stages < n_wanted(job->config)) *complete_out = false;
-        for (int j = 0; j < plan->n_stages; j++) *complete_out = *complete_out && plan->stages[j].done;
+        for (int j = 0; j < plan->n_stages; j++)
+            *complete_out = *complete_out && plan->stages[j].done;
     }
     return 0;
 }
@@ -206,7 +217,8 @@ done:
     return rc;
 }
 
-int rot_build_plan(const rot_config *config, const rot_build_options *options, char **json, rot_err *err)
+int rot_build_plan(const rot_config *config, const rot_build_options *options, char **json,
+                   rot_err *err)
 {
     rot_job job = {0};
     int rc = 0;

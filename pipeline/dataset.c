@@ -1,4 +1,5 @@
-// The dataset file: deterministic JSON (no dates, no hosts), so that the same build writes the same bytes.
+// The dataset file: deterministic JSON (no dates, no hosts), so that the same build writes the same
+// bytes.
 #include "pipeline/dataset.h"
 
 #include <stdio.h>
@@ -18,7 +19,8 @@ static int dataset_path(const rot_config *config, const char *ending, char out[4
     return rot_fs_join(out, 4096, config->root, name, err);
 }
 
-static int root_hex(const rot_config *config, const rot_split_plan *plans, char hex[65], rot_err *err)
+static int root_hex(const rot_config *config, const rot_split_plan *plans, char hex[65],
+                    rot_err *err)
 {
     rot_stage_root *all = rot_calloc(3 * (size_t)config->n_splits, sizeof *all);
     size_t n = 0;
@@ -26,7 +28,8 @@ static int root_hex(const rot_config *config, const rot_split_plan *plans, char 
     if (!all) return rot_no_memory(err, 0, "roots");
     for (int i = 0; i < config->n_splits; i++)
         for (int j = 0; j < plans[i].n_stages; j++, n++) {
-            all[n] = (rot_stage_root){.split = config->splits[i].name, .stage = plans[i].stages[j].stage};
+            all[n] = (rot_stage_root){.split = config->splits[i].name,
+                                      .stage = plans[i].stages[j].stage};
             rot_unhex(plans[i].stages[j].root, all[n].root, 32);
         }
     rot_dataset_root_hash(all, n, digest);
@@ -68,17 +71,19 @@ static int stage_counts(const char *dir, uint64_t *samples, uint64_t *skipped, r
     return 0;
 }
 
-// {cause: n} of a split's skipped rows. Embeds are never read for it: what they skip beyond the images
-// can only be too large for the geometry.
+// {cause: n} of a split's skipped rows. Embeds are never read for it: what they skip beyond the
+// images can only be too large for the geometry.
 static int split_causes(const rot_split_plan *plan, json_t *causes, rot_err *err)
 {
     uint64_t skipped[3] = {0}, samples;
-    for (int j = 0; j < plan->n_stages; j++) ROT_TRY(stage_counts(plan->stages[j].dir, &samples, &skipped[j], err));
+    for (int j = 0; j < plan->n_stages; j++)
+        ROT_TRY(stage_counts(plan->stages[j].dir, &samples, &skipped[j], err));
     int last_read = plan->n_stages > 1 ? 1 : 0;
     if (skipped[last_read]) ROT_TRY(count_causes(plan->stages[last_read].dir, causes, err));
     if (plan->n_stages == 3 && skipped[2] > skipped[1]) {
         json_int_t n = json_integer_value(json_object_get(causes, "too-large"));
-        json_object_set_new(causes, "too-large", json_integer(n + (json_int_t)(skipped[2] - skipped[1])));
+        json_object_set_new(causes, "too-large",
+                            json_integer(n + (json_int_t)(skipped[2] - skipped[1])));
     }
     return 0;
 }
@@ -102,8 +107,10 @@ int rot_check_policies(const rot_config *config, const rot_split_plan *plans, ro
         for (int k = 0; rc == 0 && k < 2; k++) {
             json_int_t n = json_integer_value(json_object_get(causes, policies[k].cause));
             if (n && policies[k].fail)
-                rc = rot_err_set(err, ROT_ERR_INPUT, "split %s: %lld rows were skipped by an earlier build (%s); %s is fail",
-                                 config->splits[i].name, (long long)n, policies[k].cause, policies[k].key);
+                rc = rot_err_set(
+                    err, ROT_ERR_INPUT,
+                    "split %s: %lld rows were skipped by an earlier build (%s); %s is fail",
+                    config->splits[i].name, (long long)n, policies[k].cause, policies[k].key);
         }
         json_decref(causes);
         ROT_TRY(rc);
@@ -123,16 +130,18 @@ static int split_json(const rot_split_plan *plan, json_t **out, json_t *causes, 
 {
     uint64_t samples = 0, skipped = 0;
     json_t *stages = json_object();
-    for (int j = 0; j < plan->n_stages; j++) json_object_set_new(stages, plan->stages[j].stage, stage_json(&plan->stages[j]));
+    for (int j = 0; j < plan->n_stages; j++)
+        json_object_set_new(stages, plan->stages[j].stage, stage_json(&plan->stages[j]));
     int rc = stage_counts(plan->stages[plan->n_stages - 1].dir, &samples, &skipped, err);
     if (rc == 0 && causes) rc = split_causes(plan, causes, err);
-    *out = json_pack("{s:I, s:I, s:I, s:o}", "rows", (json_int_t)plan->scan.rows, "samples", (json_int_t)samples,
-                     "skipped", (json_int_t)skipped, "stages", stages);
+    *out = json_pack("{s:I, s:I, s:I, s:o}", "rows", (json_int_t)plan->scan.rows, "samples",
+                     (json_int_t)samples, "skipped", (json_int_t)skipped, "stages", stages);
     return rc;
 }
 
 // The dataset's JSON without ("current?") or with provenance.
-static int dataset_json(const rot_config *config, const rot_split_plan *plans, bool provenance, json_t **out, rot_err *err)
+static int dataset_json(const rot_config *config, const rot_split_plan *plans, bool provenance,
+                        json_t **out, rot_err *err)
 {
     char hex[65];
     int rc = 0;
@@ -143,16 +152,19 @@ static int dataset_json(const rot_config *config, const rot_split_plan *plans, b
         json_t *split = NULL, *causes = provenance ? json_object() : NULL;
         rc = split_json(&plans[i], &split, causes, err);
         if (rc == 0) json_object_set(splits, config->splits[i].name, split);
-        if (rc == 0 && causes && json_object_size(causes)) json_object_set(skipped, config->splits[i].name, causes);
+        if (rc == 0 && causes && json_object_size(causes))
+            json_object_set(skipped, config->splits[i].name, causes);
         json_decref(split);
         json_decref(causes);
     }
-    *out = json_pack("{s:i, s:s, s:s, s:o}", "format", 1, "name", config->name, "root", hex, "splits", splits);
+    *out = json_pack("{s:i, s:s, s:s, s:o}", "format", 1, "name", config->name, "root", hex,
+                     "splits", splits);
     if (provenance && *out) {
         char yaml[512];
         snprintf(yaml, sizeof yaml, "%s.yaml", config->name);
         json_object_set_new(*out, "provenance",
-                            json_pack("{s:s, s:s, s:O}", "rotoscope", ROT_VERSION, "config", yaml, "skipped", skipped));
+                            json_pack("{s:s, s:s, s:O}", "rotoscope", ROT_VERSION, "config", yaml,
+                                      "skipped", skipped));
     }
     json_decref(skipped);
     if (rc == 0 && !*out) rc = rot_no_memory(err, 0, "dataset");
@@ -178,7 +190,9 @@ bool rot_dataset_is_current(const rot_config *config, const rot_split_plan *plan
     char path[4096], *yaml = NULL;
     json_t *wanted = NULL, *have = NULL;
     bool current = false;
-    if (dataset_path(config, "json", path, NULL) < 0 || dataset_json(config, plans, false, &wanted, NULL) < 0) goto done;
+    if (dataset_path(config, "json", path, NULL) < 0 ||
+        dataset_json(config, plans, false, &wanted, NULL) < 0)
+        goto done;
     have = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
     if (!json_is_object(have)) goto done;
     json_object_del(have, "provenance");

@@ -11,13 +11,14 @@ typedef struct rot_split_plan {
     int n_stages;
 } rot_split_plan;
 
-int rot_job_open(rot_job *job, const rot_config *config, const rot_build_options *options, rot_err *err);
+int rot_job_open(rot_job *job, const rot_config *config, const rot_build_options *options,
+                 rot_err *err);
 void rot_job_close(rot_job *job);
 
 // True if the dataset's JSON and YAML files say exactly this.
 bool rot_dataset_is_current(const rot_config *config, const rot_split_plan *plans);
-// The effective config as ROOT/.rotoscope/NAME.yaml while a build is under way (`status` names it as the
-// way to go on); rot_dataset_write puts it beside the dataset.
+// The effective config as ROOT/.rotoscope/NAME.yaml while a build is under way (`status` names it
+// as the way to go on); rot_dataset_write puts it beside the dataset.
 int rot_dataset_write_pending(const rot_config *config, rot_err *err);
 int rot_dataset_write(const rot_config *config, const rot_split_plan *plans, rot_err *err);
 // The dataset file's content; the caller frees *json.

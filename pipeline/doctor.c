@@ -65,9 +65,9 @@ static json_t *look_at_cpu(json_t *verdicts)
                                          : "plain C";
     rot_doctor_say(verdicts, "cpu", 1, "%s: up to %s%s%s", cpu.name, best,
                    forced && *forced ? ", as ROT_CPU asks: " : "", forced ? forced : "");
-    return json_pack("{s:s, s:b, s:b, s:b, s:b, s:s?}", "name", cpu.name, "avx2", (int)cpu.avx2, "avx512",
-                     (int)cpu.avx512, "avx512_bf16", (int)cpu.avx512_bf16, "amx", (int)cpu.amx, "ROT_CPU",
-                     forced);
+    return json_pack("{s:s, s:b, s:b, s:b, s:b, s:s?}", "name", cpu.name, "avx2", (int)cpu.avx2,
+                     "avx512", (int)cpu.avx512, "avx512_bf16", (int)cpu.avx512_bf16, "amx",
+                     (int)cpu.amx, "ROT_CPU", forced);
 }
 
 static json_t *look_at_threads(json_t *verdicts)
@@ -78,10 +78,10 @@ static json_t *look_at_threads(json_t *verdicts)
     const char *slurm = getenv("SLURM_CPUS_PER_TASK");
     int available = rot_threads_available();
     const char *why = available == affinity ? "the affinity mask" : "SLURM_CPUS_PER_TASK";
-    rot_doctor_say(verdicts, "threads", 1, "%d, from %s (the machine has %ld processors)", available, why,
-                   machine);
-    return json_pack("{s:i, s:s, s:i, s:I, s:s?}", "available", available, "why", why, "affinity", affinity,
-                     "machine", (json_int_t)machine, "SLURM_CPUS_PER_TASK", slurm);
+    rot_doctor_say(verdicts, "threads", 1, "%d, from %s (the machine has %ld processors)",
+                   available, why, machine);
+    return json_pack("{s:i, s:s, s:i, s:I, s:s?}", "available", available, "why", why, "affinity",
+                     affinity, "machine", (json_int_t)machine, "SLURM_CPUS_PER_TASK", slurm);
 }
 
 static json_t *collect_libraries(void)
@@ -128,7 +128,8 @@ static long long number_in(const char *path)
     return end != text && !errno && value > 0 ? value : -1;
 }
 
-// The smallest memory limit of this process's control groups (version 2: of every group above it too).
+// The smallest memory limit of this process's control groups (version 2: of every group above it
+// too).
 static long long cgroup_memory(void)
 {
     char text[4096], path[4096] = "/", file[4200];
@@ -152,24 +153,26 @@ static long long cgroup_memory(void)
 static json_t *look_at_limits(json_t *verdicts)
 {
     struct rlimit files;
-    long long memory = (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), group = cgroup_memory();
+    long long memory = (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE),
+              group = cgroup_memory();
     long long usable = group > 0 && group < memory ? group : memory;
-    rot_doctor_say(verdicts, "memory", usable >= 1LL << 30, "%.1f GB usable%s", (double)usable / 1e9,
-                   usable == group ? " (limit of the control group)" : "");
+    rot_doctor_say(verdicts, "memory", usable >= 1LL << 30, "%.1f GB usable%s",
+                   (double)usable / 1e9, usable == group ? " (limit of the control group)" : "");
     if (getrlimit(RLIMIT_NOFILE, &files) == 0)
         rot_doctor_say(verdicts, "open files", files.rlim_cur >= 256, "%llu allowed%s",
                        (unsigned long long)files.rlim_cur,
-                       files.rlim_cur >= 256 ? "" : ": a store of many shards needs more (ulimit -n)");
+                       files.rlim_cur >= 256 ? ""
+                                             : ": a store of many shards needs more (ulimit -n)");
     struct rlimit space;
     bool whole = getrlimit(RLIMIT_AS, &space) != 0 || space.rlim_cur == RLIM_INFINITY;
     if (!whole)
         rot_doctor_say(verdicts, "address space", 0,
                        "limited to %.1f GB (ulimit -v): LMDB maps whole shards and may not fit",
                        (double)space.rlim_cur / 1e9);
-    return json_pack("{s:o, s:o, s:o, s:I, s:o}", "open_files", limit(RLIMIT_NOFILE), "locked_memory_bytes",
-                     limit(RLIMIT_MEMLOCK), "address_space_bytes", limit(RLIMIT_AS), "memory_bytes",
-                     (json_int_t)memory, "control_group_memory_bytes",
-                     group > 0 ? json_integer(group) : json_null());
+    return json_pack("{s:o, s:o, s:o, s:I, s:o}", "open_files", limit(RLIMIT_NOFILE),
+                     "locked_memory_bytes", limit(RLIMIT_MEMLOCK), "address_space_bytes",
+                     limit(RLIMIT_AS), "memory_bytes", (json_int_t)memory,
+                     "control_group_memory_bytes", group > 0 ? json_integer(group) : json_null());
 }
 
 static json_t *look_at_fonts(json_t *verdicts)

@@ -27,15 +27,15 @@ static const struct {
     const char *name;
     bool network;
 } file_systems[] = {
-    {EXT4_SUPER_MAGIC, "ext2/3/4", false},  {XFS_SUPER_MAGIC_, "xfs", false},
-    {BTRFS_SUPER_MAGIC, "btrfs", false},    {ZFS_SUPER_MAGIC_, "zfs", false},
-    {TMPFS_MAGIC, "tmpfs", false},          {OVERLAYFS_SUPER_MAGIC, "overlayfs", false},
-    {F2FS_SUPER_MAGIC, "f2fs", false},      {RAMFS_MAGIC, "ramfs", false},
-    {NFS_SUPER_MAGIC, "nfs", true},         {CIFS_SUPER_MAGIC_, "cifs", true},
-    {SMB2_SUPER_MAGIC, "smb2", true},       {LUSTRE_SUPER_MAGIC_, "lustre", true},
-    {GPFS_SUPER_MAGIC_, "gpfs", true},      {BEEGFS_SUPER_MAGIC_, "beegfs", true},
-    {CEPH_SUPER_MAGIC_, "ceph", true},      {V9FS_MAGIC, "9p", true},
-    {FUSE_SUPER_MAGIC, "fuse", true},       {AFS_SUPER_MAGIC, "afs", true},
+    {EXT4_SUPER_MAGIC, "ext2/3/4", false}, {XFS_SUPER_MAGIC_, "xfs", false},
+    {BTRFS_SUPER_MAGIC, "btrfs", false},   {ZFS_SUPER_MAGIC_, "zfs", false},
+    {TMPFS_MAGIC, "tmpfs", false},         {OVERLAYFS_SUPER_MAGIC, "overlayfs", false},
+    {F2FS_SUPER_MAGIC, "f2fs", false},     {RAMFS_MAGIC, "ramfs", false},
+    {NFS_SUPER_MAGIC, "nfs", true},        {CIFS_SUPER_MAGIC_, "cifs", true},
+    {SMB2_SUPER_MAGIC, "smb2", true},      {LUSTRE_SUPER_MAGIC_, "lustre", true},
+    {GPFS_SUPER_MAGIC_, "gpfs", true},     {BEEGFS_SUPER_MAGIC_, "beegfs", true},
+    {CEPH_SUPER_MAGIC_, "ceph", true},     {V9FS_MAGIC, "9p", true},
+    {FUSE_SUPER_MAGIC, "fuse", true},      {AFS_SUPER_MAGIC, "afs", true},
 };
 
 static json_t *describe(const struct statfs *fs, bool *network)
@@ -50,8 +50,8 @@ static json_t *describe(const struct statfs *fs, bool *network)
         }
     snprintf(magic, sizeof magic, "unknown (0x%lx)", (unsigned long)fs->f_type);
     return json_pack("{s:s, s:b, s:I, s:I}", "type", name ? name : magic, "network", (int)*network,
-                     "free_bytes", (json_int_t)fs->f_bavail * (json_int_t)fs->f_bsize, "free_inodes",
-                     (json_int_t)fs->f_ffree);
+                     "free_bytes", (json_int_t)fs->f_bavail * (json_int_t)fs->f_bsize,
+                     "free_inodes", (json_int_t)fs->f_ffree);
 }
 
 // The folder itself, or the nearest one above it that is there.
@@ -114,18 +114,23 @@ static void try_folder(const char *dir, probe *p)
     unlink(p->file);
 }
 
-static void judge(const char *dir, const probe *p, const struct statfs *fs, bool network, json_t *verdicts)
+static void judge(const char *dir, const probe *p, const struct statfs *fs, bool network,
+                  json_t *verdicts)
 {
     bool ok = p->writable && p->link && p->sync_dir && p->lock && p->map;
     double free_gb = (double)fs->f_bavail * (double)fs->f_bsize / 1e9;
-    if (ok) rot_doctor_say(verdicts, "root", 1, "%s takes shards: write, sync, link, lock and map work", dir);
-    else rot_doctor_say(verdicts, "root", 0, "%s cannot hold a root: %s failed: %s", dir,
-                        p->step ? p->step : "a step", strerror(p->error));
+    if (ok)
+        rot_doctor_say(verdicts, "root", 1, "%s takes shards: write, sync, link, lock and map work",
+                       dir);
+    else
+        rot_doctor_say(verdicts, "root", 0, "%s cannot hold a root: %s failed: %s", dir,
+                       p->step ? p->step : "a step", strerror(p->error));
     rot_doctor_say(verdicts, "space", free_gb >= 1, "%.1f GB free%s", free_gb,
                    free_gb >= 1 ? "" : ": a build of a few thousand samples needs more");
     if (network)
-        rot_doctor_say(verdicts, "file system", 1,
-                       "a network file system: ranks can share the root; locks may be local to a host");
+        rot_doctor_say(
+            verdicts, "file system", 1,
+            "a network file system: ranks can share the root; locks may be local to a host");
 }
 
 json_t *rot_doctor_root(const char *root, json_t *verdicts)
@@ -134,16 +139,19 @@ json_t *rot_doctor_root(const char *root, json_t *verdicts)
     struct statfs fs;
     bool network;
     probe p = {0};
-    if (rot_fs_is_file(root)) rot_doctor_say(verdicts, "root", 0, "%s is a file, not a folder", root);
+    if (rot_fs_is_file(root))
+        rot_doctor_say(verdicts, "root", 0, "%s is a file, not a folder", root);
     nearest(root, dir, sizeof dir);
     if (statfs(dir, &fs) != 0) {
         rot_doctor_say(verdicts, "root", 0, "%s: %s", dir, strerror(errno));
-        return json_pack("{s:o, s:o}", "path", rot_doctor_text(root), "looked_at", rot_doctor_text(dir));
+        return json_pack("{s:o, s:o}", "path", rot_doctor_text(root), "looked_at",
+                         rot_doctor_text(dir));
     }
     json_t *out = describe(&fs, &network);
     try_folder(dir, &p);
-    json_t *can = json_pack("{s:o, s:o, s:b, s:b, s:b, s:b, s:b, s:b}", "path", rot_doctor_text(root),
-                            "looked_at", rot_doctor_text(dir), "exists", rot_fs_is_dir(root), "writable", (int)p.writable, "link", (int)p.link,
+    json_t *can = json_pack("{s:o, s:o, s:b, s:b, s:b, s:b, s:b, s:b}", "path",
+                            rot_doctor_text(root), "looked_at", rot_doctor_text(dir), "exists",
+                            rot_fs_is_dir(root), "writable", (int)p.writable, "link", (int)p.link,
                             "sync_folder", (int)p.sync_dir, "lock", (int)p.lock, "map", (int)p.map);
     if (out && can) json_object_update(out, can);
     json_decref(can);

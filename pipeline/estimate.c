@@ -13,7 +13,8 @@ double rot_tower_flop(const rot_encoder_info *info, const rot_grid *grid)
 {
     double d = info->width, m = info->mlp_width, s = grid->n_patches;
     double merged = d * info->preprocessor.merge * info->preprocessor.merge;
-    double patch_values = 3.0 * info->preprocessor.temporal * info->preprocessor.patch_px * info->preprocessor.patch_px;
+    double patch_values = 3.0 * info->preprocessor.temporal * info->preprocessor.patch_px *
+                          info->preprocessor.patch_px;
     double block = 2 * d * (3 * d) + 2 * d * d + 2 * (2 * d * m) + 4 * s * d; // a patch row
     return s * (info->depth * block + 2 * patch_values * d) +
            grid->k * (2 * merged * merged + 2 * merged * info->out_width);
@@ -24,7 +25,8 @@ static void rate_key(const rot_job *job, const rot_encoder_info *info, char key[
     snprintf(key, 256, "rate 1 %s threads %d", info->backend, job->threads);
 }
 
-int rot_rate_remember(rot_job *job, const rot_encoder_info *info, double flop_per_second, rot_err *err)
+int rot_rate_remember(rot_job *job, const rot_encoder_info *info, double flop_per_second,
+                      rot_err *err)
 {
     char key[256];
     rate_key(job, info, key);
@@ -44,13 +46,15 @@ typedef struct cost {
     bool exact;
 } cost;
 
-static int add_image(const rot_job *job, const rot_encoder_info *info, int32_t width, int32_t height, cost *c, rot_err *err)
+static int add_image(const rot_job *job, const rot_encoder_info *info, int32_t width,
+                     int32_t height, cost *c, rot_err *err)
 {
     rot_grid grid;
     c->images++;
     c->image_bytes += (double)width * height;
     if (!job->config->has_encode) return 0;
-    int rc = rot_geometry_grid(job->config->encode.geometry, &info->preprocessor, width, height, &grid, err);
+    int rc = rot_geometry_grid(job->config->encode.geometry, &info->preprocessor, width, height,
+                               &grid, err);
     if (rc == ROT_ERR_TOO_LARGE) {
         c->too_large++;
         return 0;
@@ -62,7 +66,8 @@ static int add_image(const rot_job *job, const rot_encoder_info *info, int32_t w
     return 0;
 }
 
-static int cost_of_stage(const rot_job *job, const rot_encoder_info *info, const char *dir, cost *c, rot_err *err)
+static int cost_of_stage(const rot_job *job, const rot_encoder_info *info, const char *dir, cost *c,
+                         rot_err *err)
 {
     rot_stage *stage = NULL;
     ROT_TRY(rot_stage_open(dir, &stage, err));
@@ -73,7 +78,8 @@ static int cost_of_stage(const rot_job *job, const rot_encoder_info *info, const
         rot_record record;
         ROT_GO(rot_stage_get(stage, row, &record, err));
         if (record.kind == ROT_KIND_IMAGE)
-            ROT_GO(add_image(job, info, (int32_t)record.shape[0], (int32_t)record.shape[1], c, err));
+            ROT_GO(
+                add_image(job, info, (int32_t)record.shape[0], (int32_t)record.shape[1], c, err));
     }
 done:
     rot_stage_close(&stage);
@@ -81,8 +87,8 @@ done:
 }
 
 // Draws the first rows of the input and takes the rest to be like them.
-static int cost_of_sample(const rot_job *job, const rot_encoder_info *info, const rot_split_config *split,
-                          uint64_t rows, cost *c, rot_err *err)
+static int cost_of_sample(const rot_job *job, const rot_encoder_info *info,
+                          const rot_split_config *split, uint64_t rows, cost *c, rot_err *err)
 {
     enum { SAMPLE = 256 };
     rot_renderer *renderer = NULL;
@@ -121,13 +127,17 @@ static json_t *stage_state(const rot_stage_plan *stage)
     for (uint32_t i = 0; i < n; i++) done += rot_shard_is_published(stage->dir, i);
     char path[80];
     snprintf(path, sizeof path, "stages/%s", stage->folder);
-    return json_pack("{s:s, s:s, s:i, s:i}", "path", path, "state", stage->done ? "done" : done ? "partial" : "new",
+    return json_pack("{s:s, s:s, s:i, s:i}", "path", path, "state",
+                     stage->done ? "done"
+                     : done      ? "partial"
+                                 : "new",
                      "shards", (int)n, "shards_done", (int)done);
 }
 
 static json_t *cost_json(rot_job *job, const rot_encoder_info *info, const cost *c)
 {
-    json_t *out = json_pack("{s:b, s:f, s:f}", "exact", c->exact, "images", c->images, "pixel_bytes", c->image_bytes);
+    json_t *out = json_pack("{s:b, s:f, s:f}", "exact", c->exact, "images", c->images,
+                            "pixel_bytes", c->image_bytes);
     if (!job->config->has_encode) return out;
     double rate = rot_rate_known(job, info);
     size_t element = job->config->encode.dtype == ROT_DTYPE_F32 ? 4 : 2;
@@ -136,24 +146,30 @@ static json_t *cost_json(rot_job *job, const rot_encoder_info *info, const cost 
     json_object_set_new(out, "too_large", json_integer((json_int_t)c->too_large));
     json_object_set_new(out, "embeds_bytes", json_real(c->k * info->out_width * (double)element));
     json_object_set_new(out, "tflop", json_real(c->flop * 1e-12));
-    // No figure without a measurement: the rate is known once a build with this backend has run here.
+    // No figure without a measurement: the rate is known once a build with this backend has run
+    // here.
     json_object_set_new(out, "encode_seconds", rate > 0 ? json_real(c->flop / rate) : json_null());
     return out;
 }
 
-static int split_json(rot_job *job, const rot_encoder_info *info, int i, const rot_split_plan *plan, json_t **out, rot_err *err)
+static int split_json(rot_job *job, const rot_encoder_info *info, int i, const rot_split_plan *plan,
+                      json_t **out, rot_err *err)
 {
     const rot_split_config *split = &job->config->splits[i];
     json_t *stages = json_object();
-    for (int j = 0; j < plan->n_stages; j++) json_object_set_new(stages, plan->stages[j].stage, stage_state(&plan->stages[j]));
+    for (int j = 0; j < plan->n_stages; j++)
+        json_object_set_new(stages, plan->stages[j].stage, stage_state(&plan->stages[j]));
     if (job->config->has_encode && plan->n_stages < 3)
-        json_object_set_new(stages, "embeds", json_pack("{s:s}", "state", "new: known once the images are built"));
-    *out = json_pack("{s:I, s:I, s:o}", "rows", (json_int_t)plan->scan.rows, "bad_rows", (json_int_t)plan->scan.bad,
-                     "stages", stages);
+        json_object_set_new(stages, "embeds",
+                            json_pack("{s:s}", "state", "new: known once the images are built"));
+    *out = json_pack("{s:I, s:I, s:o}", "rows", (json_int_t)plan->scan.rows, "bad_rows",
+                     (json_int_t)plan->scan.bad, "stages", stages);
     if (!job->config->has_render) return 0;
     cost c = {0};
-    if (plan->n_stages > 1 && plan->stages[1].done) ROT_TRY(cost_of_stage(job, info, plan->stages[1].dir, &c, err));
-    else ROT_TRY(cost_of_sample(job, info, split, plan->scan.rows, &c, err));
+    if (plan->n_stages > 1 && plan->stages[1].done)
+        ROT_TRY(cost_of_stage(job, info, plan->stages[1].dir, &c, err));
+    else
+        ROT_TRY(cost_of_sample(job, info, split, plan->scan.rows, &c, err));
     json_object_set_new(*out, "cost", cost_json(job, info, &c));
     return 0;
 }
@@ -170,17 +186,21 @@ int rot_plan_text(rot_job *job, const rot_split_plan *plans, char **json, rot_er
         json_object_set_new(splits, job->config->splits[i].name, split);
         if (rc < 0) goto done;
     }
-    out = json_pack("{s:s, s:s, s:O}", "name", job->config->name, "root", job->config->root, "splits", splits);
+    out = json_pack("{s:s, s:s, s:O}", "name", job->config->name, "root", job->config->root,
+                    "splits", splits);
     struct statvfs fs;
     char dir[4096], parent[4096];
     snprintf(dir, sizeof dir, "%s", job->config->root);
-    while (!rot_fs_is_dir(dir) && strcmp(dir, ".") && strcmp(dir, "/")) { // the root itself may not exist yet
+    while (!rot_fs_is_dir(dir) && strcmp(dir, ".") &&
+           strcmp(dir, "/")) { // the root itself may not exist yet
         rot_fs_dirname(dir, parent, sizeof parent);
         memcpy(dir, parent, sizeof dir);
     }
     if (out && statvfs(dir, &fs) == 0)
-        json_object_set_new(out, "free_bytes", json_integer((json_int_t)((uint64_t)fs.f_bavail * fs.f_frsize)));
-    if (out && job->config->has_encode) json_object_set_new(out, "backend", json_string(info.backend));
+        json_object_set_new(out, "free_bytes",
+                            json_integer((json_int_t)((uint64_t)fs.f_bavail * fs.f_frsize)));
+    if (out && job->config->has_encode)
+        json_object_set_new(out, "backend", json_string(info.backend));
     *json = out ? json_dumps(out, JSON_INDENT(2)) : NULL;
     if (!*json) rc = rot_no_memory(err, 0, "plan");
 done:

@@ -4,11 +4,13 @@
 
 #include "pipeline/dataset.h"
 
-// Floating-point operations of the tower on one image (multiply and add count as two), merger included.
+// Floating-point operations of the tower on one image (multiply and add count as two), merger
+// included.
 double rot_tower_flop(const rot_encoder_info *info, const rot_grid *grid);
 
 // FLOP/s of the tower, as the last build with this backend and number of threads had it.
-int rot_rate_remember(rot_job *job, const rot_encoder_info *info, double flop_per_second, rot_err *err);
+int rot_rate_remember(rot_job *job, const rot_encoder_info *info, double flop_per_second,
+                      rot_err *err);
 // 0: no build was measured yet.
 double rot_rate_known(const rot_job *job, const rot_encoder_info *info);
 

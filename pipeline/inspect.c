@@ -53,21 +53,25 @@ static int add_tokens(json_t *out, const rot_record *record, rot_err *err)
     static const char *const names[] = {"id", "question", "trace", "answer"};
     rot_tokens_view view;
     ROT_TRY(rot_tokens_unpack(record, &view, err));
-    for (int i = 0; i < 4; i++) json_object_set_new(out, names[i], json_stringn(view.text[i], view.n_text[i]));
-    json_t *ids = json_pack("{s:o, s:o, s:o}", "question", ids_json(view.question_ids, view.n_question_ids), "trace",
-                            ids_json(view.trace_ids, view.n_trace_ids), "answer", ids_json(view.answer_ids, view.n_answer_ids));
+    for (int i = 0; i < 4; i++)
+        json_object_set_new(out, names[i], json_stringn(view.text[i], view.n_text[i]));
+    json_t *ids =
+        json_pack("{s:o, s:o, s:o}", "question", ids_json(view.question_ids, view.n_question_ids),
+                  "trace", ids_json(view.trace_ids, view.n_trace_ids), "answer",
+                  ids_json(view.answer_ids, view.n_answer_ids));
     json_object_set_new(out, "ids", ids);
     return 0;
 }
 
 static int add_image(json_t *out, const rot_record *record, const char *png, rot_err *err)
 {
-    json_t *image = json_pack("{s:i, s:i, s:i}", "width", (int)record->shape[0], "height", (int)record->shape[1],
-                              "channels", (int)record->shape[2]);
+    json_t *image = json_pack("{s:i, s:i, s:i}", "width", (int)record->shape[0], "height",
+                              (int)record->shape[1], "channels", (int)record->shape[2]);
     add_hash(image, record);
     json_object_set_new(out, "image", image);
     if (!png) return 0;
-    rot_image view = {record->payload, (int32_t)record->shape[0], (int32_t)record->shape[1], (int32_t)record->shape[2]};
+    rot_image view = {record->payload, (int32_t)record->shape[0], (int32_t)record->shape[1],
+                      (int32_t)record->shape[2]};
     return rot_image_write(&view, png, err);
 }
 
@@ -99,16 +103,19 @@ static void add_embeds(json_t *out, const rot_record *record)
         lengths += sqrt(squares);
     }
     json_t *first = json_array();
-    for (size_t j = 0; j < d && j < 8; j++) json_array_append_new(first, json_real(element(record, j)));
-    json_t *embeds = json_pack("{s:I, s:I, s:[i,i,i], s:s, s:f, s:f, s:f, s:o}", "k", (json_int_t)k, "d", (json_int_t)d,
-                               "grid", 1, (int)record->shape[2], (int)record->shape[3], "dtype",
-                               record->dtype == ROT_DTYPE_F32 ? "f32" : "bf16", "mean", k ? sum / (double)(k * d) : 0.0,
-                               "abs_max", largest, "mean_row_norm", k ? lengths / (double)k : 0.0, "first_values", first);
+    for (size_t j = 0; j < d && j < 8; j++)
+        json_array_append_new(first, json_real(element(record, j)));
+    json_t *embeds = json_pack(
+        "{s:I, s:I, s:[i,i,i], s:s, s:f, s:f, s:f, s:o}", "k", (json_int_t)k, "d", (json_int_t)d,
+        "grid", 1, (int)record->shape[2], (int)record->shape[3], "dtype",
+        record->dtype == ROT_DTYPE_F32 ? "f32" : "bf16", "mean", k ? sum / (double)(k * d) : 0.0,
+        "abs_max", largest, "mean_row_norm", k ? lengths / (double)k : 0.0, "first_values", first);
     add_hash(embeds, record);
     json_object_set_new(out, "embeds", embeds);
 }
 
-static int add_record(json_t *out, const char *stage, const rot_record *record, const char *png, rot_err *err)
+static int add_record(json_t *out, const char *stage, const rot_record *record, const char *png,
+                      rot_err *err)
 {
     switch (record->kind) {
     case ROT_KIND_TOKENS: return add_tokens(out, record, err);
@@ -116,14 +123,16 @@ static int add_record(json_t *out, const char *stage, const rot_record *record, 
     case ROT_KIND_EMBEDS: add_embeds(out, record); return 0;
     case ROT_KIND_TOMBSTONE:
         if (!json_object_get(out, "skipped"))
-            json_object_set_new(out, "skipped", json_pack("{s:s, s:o}", "stage", stage, "cause",
-                                                          json_stringn(record->payload, record->n_bytes)));
+            json_object_set_new(out, "skipped",
+                                json_pack("{s:s, s:o}", "stage", stage, "cause",
+                                          json_stringn(record->payload, record->n_bytes)));
         return 0;
     }
     ROT_FAIL(err, ROT_ERR_CORRUPT, "a record of unknown kind %d", record->kind);
 }
 
-static int choose_split(const rot_dataset *dataset, const char *path, const char **split, rot_err *err)
+static int choose_split(const rot_dataset *dataset, const char *path, const char **split,
+                        rot_err *err)
 {
     rot_split_info info;
     int n = rot_dataset_splits(dataset);
@@ -136,8 +145,8 @@ static int choose_split(const rot_dataset *dataset, const char *path, const char
     ROT_FAIL(err, ROT_ERR_USAGE, "%s has %d splits: say which with --split", path, n);
 }
 
-static int add_stage(json_t *out, const rot_dataset *dataset, const char *split, const char *name, uint64_t *index,
-                     const char *id, const char *png, rot_err *err)
+static int add_stage(json_t *out, const rot_dataset *dataset, const char *split, const char *name,
+                     uint64_t *index, const char *id, const char *png, rot_err *err)
 {
     const char *dir = rot_dataset_stage_dir(dataset, split, name);
     rot_stage *stage = NULL;
@@ -153,8 +162,8 @@ done:
     return rc;
 }
 
-int rot_inspect(const char *path, const char *split, uint64_t index, const char *id, const char *png, char **json,
-                rot_err *err)
+int rot_inspect(const char *path, const char *split, uint64_t index, const char *id,
+                const char *png, char **json, rot_err *err)
 {
     static const char *const stages[] = {"tokens", "images", "embeds"};
     rot_dataset *dataset = NULL;
@@ -164,7 +173,8 @@ int rot_inspect(const char *path, const char *split, uint64_t index, const char 
     ROT_GO(choose_split(dataset, path, &split, err));
     if (png && !rot_dataset_stage_dir(dataset, split, "images"))
         ROT_FAIL_GO(err, ROT_ERR_NOT_FOUND, "%s: split %s has no images", path, split);
-    for (int i = 0; i < 3; i++) ROT_GO(add_stage(out, dataset, split, stages[i], &index, id, png, err));
+    for (int i = 0; i < 3; i++)
+        ROT_GO(add_stage(out, dataset, split, stages[i], &index, id, png, err));
     json_object_set_new(out, "dataset", json_string(rot_dataset_name(dataset)));
     json_object_set_new(out, "split", json_string(split));
     json_object_set_new(out, "index", json_integer((json_int_t)index));

@@ -15,7 +15,8 @@ typedef struct rot_job {
     rot_memo memo;
 } rot_job;
 
-void rot_job_note(const rot_job *job, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void rot_job_note(const rot_job *job, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 // What one pass over a split's files says.
 typedef struct rot_scan {
@@ -51,9 +52,12 @@ int rot_stage_plan_refresh(rot_stage_plan *plan, rot_err *err);
 int rot_job_encoder_info(rot_job *job, rot_encoder_info *out, rot_err *err);
 
 // Making a stage: every row of it, from where it stands. `from` is the stage it reads.
-int rot_make_tokens(rot_job *job, const rot_split_config *split, const rot_stage_plan *plan, rot_err *err);
-int rot_make_images(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan, rot_err *err);
-int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan, rot_err *err);
+int rot_make_tokens(rot_job *job, const rot_split_config *split, const rot_stage_plan *plan,
+                    rot_err *err);
+int rot_make_images(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
+                    rot_err *err);
+int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
+                    rot_err *err);
 
 // The record of one sample's ids and texts, as schemas/FORMAT.md has it, in a block of `arena`.
 

@@ -14,29 +14,31 @@ typedef struct embeds_job {
     rot_preprocessor preprocessor;
     rot_encoder *encoder;
     rot_encoder_info info;
-    uint32_t out_width;  // d
+    uint32_t out_width; // d
     size_t element_bytes;
-    rot_arena arena;     // pixels and tombstones of one unit
-    rot_arena out_arena; // its embeddings
-    rot_record *records; // (unit): what is appended
-    rot_image *views;    // (unit): images to encode, packed to the front
-    rot_grid *grids;     // (unit): theirs
-    uint32_t *slots;     // (unit): record of view i
+    rot_arena arena;      // pixels and tombstones of one unit
+    rot_arena out_arena;  // its embeddings
+    rot_record *records;  // (unit): what is appended
+    rot_image *views;     // (unit): images to encode, packed to the front
+    rot_grid *grids;      // (unit): theirs
+    uint32_t *slots;      // (unit): record of view i
     double flop, seconds; // of the tower in this run
 } embeds_job;
 
 static int grid_of(const embeds_job *t, const rot_record *record, rot_grid *grid, rot_err *err)
 {
-    return rot_geometry_grid(t->job->config->encode.geometry, &t->preprocessor, (int32_t)record->shape[0],
-                             (int32_t)record->shape[1], grid, err);
+    return rot_geometry_grid(t->job->config->encode.geometry, &t->preprocessor,
+                             (int32_t)record->shape[0], (int32_t)record->shape[1], grid, err);
 }
 
 // Before the first sample: images that the geometry cannot take, and bytes against free space.
-static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_plan *plan, rot_err *err)
+static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_plan *plan,
+                     rot_err *err)
 {
     uint64_t bytes = 0, per_shard = plan->spec.layout.shard_samples;
     for (uint64_t row = 0; row < plan->spec.rows; row++) {
-        if (row % per_shard == 0 && rot_shard_is_published(plan->dir, (uint32_t)(row / per_shard))) {
+        if (row % per_shard == 0 &&
+            rot_shard_is_published(plan->dir, (uint32_t)(row / per_shard))) {
             row += per_shard - 1;
             continue;
         }
@@ -57,8 +59,8 @@ static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_
     if (statvfs(plan->dir, &fs) < 0) return 0; // no figure, no verdict
     uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (plan->spec.layout.codec == ROT_CODEC_NONE && bytes > free_bytes)
-        ROT_FAIL(err, ROT_ERR_NO_SPACE, "%s: the embeds of split %s need %llu bytes, %llu are free", plan->dir,
-                 from->split, (unsigned long long)bytes, (unsigned long long)free_bytes);
+        ROT_FAIL(err, ROT_ERR_NO_SPACE, "%s: the embeds of split %s need %llu bytes, %llu are free",
+                 plan->dir, from->split, (unsigned long long)bytes, (unsigned long long)free_bytes);
     return 0;
 }
 
@@ -73,7 +75,8 @@ static int open_all(embeds_job *t, const rot_stage_plan *from, uint32_t unit, ro
     t->views = rot_calloc(unit, sizeof *t->views);
     t->grids = rot_calloc(unit, sizeof *t->grids);
     t->slots = rot_calloc(unit, sizeof *t->slots);
-    if (!t->records || !t->views || !t->grids || !t->slots) return rot_no_memory(err, 0, "embeds stage");
+    if (!t->records || !t->views || !t->grids || !t->slots)
+        return rot_no_memory(err, 0, "embeds stage");
     t->arena.block_bytes = t->out_arena.block_bytes = 8 << 20;
     return rot_stage_open(from->dir, &t->images, err);
 }
@@ -101,14 +104,19 @@ static int read_row(embeds_job *t, uint64_t row, uint32_t slot, size_t *n_views,
     rot_grid *grid = &t->grids[*n_views];
     t->records[slot] = in;
     if (in.kind == ROT_KIND_TOMBSTONE) return 0;
-    if (in.kind != ROT_KIND_IMAGE) ROT_FAIL(err, ROT_ERR_CORRUPT, "row %llu is no image", (unsigned long long)row);
+    if (in.kind != ROT_KIND_IMAGE)
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "row %llu is no image", (unsigned long long)row);
     if (grid_of(t, &in, grid, err) < 0) { // preflight let it pass: the policy is to skip
         static const char cause[] = "too-large";
-        t->records[slot] = (rot_record){.kind = ROT_KIND_TOMBSTONE, .dtype = ROT_DTYPE_U8, .shape = {sizeof cause - 1},
-                                        .payload = cause, .n_bytes = sizeof cause - 1};
+        t->records[slot] = (rot_record){.kind = ROT_KIND_TOMBSTONE,
+                                        .dtype = ROT_DTYPE_U8,
+                                        .shape = {sizeof cause - 1},
+                                        .payload = cause,
+                                        .n_bytes = sizeof cause - 1};
         return 0;
     }
-    t->views[*n_views] = (rot_image){in.payload, (int32_t)in.shape[0], (int32_t)in.shape[1], (int32_t)in.shape[2]};
+    t->views[*n_views] =
+        (rot_image){in.payload, (int32_t)in.shape[0], (int32_t)in.shape[1], (int32_t)in.shape[2]};
     t->slots[(*n_views)++] = slot;
     return 0;
 }
@@ -144,7 +152,8 @@ static int encode_unit(embeds_job *t, uint64_t first, uint32_t n, rot_err *err)
     return 0;
 }
 
-int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan, rot_err *err)
+int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
+                    rot_err *err)
 {
     embeds_job t = {.job = job};
     rot_sink sink = {0};
@@ -163,7 +172,8 @@ int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_pl
         }
         uint32_t n = (uint32_t)rot_sink_window(&sink, row, unit);
         ROT_GO(encode_unit(&t, row, n, err));
-        for (uint32_t i = 0; i < n; i++, row++) ROT_GO(rot_sink_append(&sink, row, &t.records[i], err));
+        for (uint32_t i = 0; i < n; i++, row++)
+            ROT_GO(rot_sink_append(&sink, row, &t.records[i], err));
         ROT_GO(rot_sink_step(&sink, err));
     }
     if (t.seconds > 0) ROT_GO(rot_rate_remember(job, &t.info, t.flop / t.seconds, err));

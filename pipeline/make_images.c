@@ -1,4 +1,5 @@
-// The images stage: traces of the tokens stage, drawn in parallel window by window, appended in order.
+// The images stage: traces of the tokens stage, drawn in parallel window by window, appended in
+// order.
 #include <omp.h>
 #include <string.h>
 
@@ -26,7 +27,8 @@ static int open_workers(images_job *t, rot_err *err)
     t->tokens = rot_calloc((size_t)n, sizeof *t->tokens);
     t->arenas = rot_calloc((size_t)n, sizeof *t->arenas);
     t->records = rot_calloc(WINDOW, sizeof *t->records);
-    if (!t->workers || !t->tokens || !t->arenas || !t->records) return rot_no_memory(err, 0, "images stage");
+    if (!t->workers || !t->tokens || !t->arenas || !t->records)
+        return rot_no_memory(err, 0, "images stage");
     ROT_TRY(rot_renderer_open(&t->job->config->render, &t->renderer, err));
     for (int i = 0; i < n; i++) {
         t->arenas[i].block_bytes = 4 << 20;
@@ -62,11 +64,16 @@ static int keep(rot_arena *arena, rot_record *record, rot_err *err)
 static rot_record tombstone(const char *cause)
 {
     uint32_t n = (uint32_t)strlen(cause);
-    return (rot_record){.kind = ROT_KIND_TOMBSTONE, .dtype = ROT_DTYPE_U8, .shape = {n}, .payload = cause, .n_bytes = n};
+    return (rot_record){.kind = ROT_KIND_TOMBSTONE,
+                        .dtype = ROT_DTYPE_U8,
+                        .shape = {n},
+                        .payload = cause,
+                        .n_bytes = n};
 }
 
 // What `rc` of a drawing means under the policies: 0 with a tombstone in *out, or the error.
-static int refuse(const images_job *t, const rot_tokens_view *sample, uint64_t row, int rc, rot_record *out, rot_err *err)
+static int refuse(const images_job *t, const rot_tokens_view *sample, uint64_t row, int rc,
+                  rot_record *out, rot_err *err)
 {
     rot_err_prefix(err, "split %s, row %llu, id %.*s: ", t->from->split, (unsigned long long)row,
                    (int)sample->n_text[0], sample->text[0]);
@@ -74,7 +81,8 @@ static int refuse(const images_job *t, const rot_tokens_view *sample, uint64_t r
         *out = tombstone("missing-glyph");
     else if (rc == ROT_ERR_TOO_LARGE && t->job->config->on_too_large == ROT_POLICY_SKIP)
         *out = tombstone("too-large");
-    else return rc;
+    else
+        return rc;
     rot_job_note(t->job, "skipped: %s", err->message);
     return 0;
 }
@@ -121,7 +129,8 @@ static int draw_window(images_job *t, uint64_t first, uint64_t n, rot_err *err)
     return failed;
 }
 
-int rot_make_images(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan, rot_err *err)
+int rot_make_images(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
+                    rot_err *err)
 {
     images_job t = {.job = job, .from = from};
     rot_sink sink = {0};
@@ -133,7 +142,8 @@ int rot_make_images(rot_job *job, const rot_stage_plan *from, const rot_stage_pl
         if (row >= plan->spec.rows) break;
         uint64_t n = rot_sink_window(&sink, row, WINDOW);
         ROT_GO(draw_window(&t, row, n, err));
-        for (uint64_t i = 0; i < n; i++, row++) ROT_GO(rot_sink_append(&sink, row, &t.records[i], err));
+        for (uint64_t i = 0; i < n; i++, row++)
+            ROT_GO(rot_sink_append(&sink, row, &t.records[i], err));
         ROT_GO(rot_sink_step(&sink, err));
     }
 done:

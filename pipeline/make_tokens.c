@@ -28,7 +28,8 @@ static int open_workers(tokens_job *t, rot_err *err)
     t->arenas = rot_calloc((size_t)n, sizeof *t->arenas);
     t->rows = rot_calloc(WINDOW, sizeof *t->rows);
     t->records = rot_calloc(WINDOW, sizeof *t->records);
-    if (!t->workers || !t->arenas || !t->rows || !t->records) return rot_no_memory(err, 0, "tokens stage");
+    if (!t->workers || !t->arenas || !t->rows || !t->records)
+        return rot_no_memory(err, 0, "tokens stage");
     ROT_TRY(rot_tokenizer_open(t->job->config->tokenizer_path, &t->tokenizer, err));
     for (int i = 0; i < n; i++) {
         t->arenas[i].block_bytes = 1 << 20;
@@ -64,7 +65,8 @@ static int copy_row(rot_arena *arena, const rot_row *row, rot_row *out, rot_err 
     out->question = rot_arena_strndup(arena, row->question, row->n_question);
     out->trace = rot_arena_strndup(arena, row->trace, row->n_trace);
     out->answer = rot_arena_strndup(arena, row->answer, row->n_answer);
-    if (!out->id || !out->question || !out->trace || !out->answer) return rot_no_memory(err, 0, "row");
+    if (!out->id || !out->question || !out->trace || !out->answer)
+        return rot_no_memory(err, 0, "row");
     return 0;
 }
 
@@ -83,11 +85,13 @@ static int read_window(tokens_job *t, uint64_t first, uint64_t n, rot_err *err)
     return 0;
 }
 
-static int tokenize_row(tokens_job *t, int thread, const rot_row *row, rot_record *out, rot_err *err)
+static int tokenize_row(tokens_job *t, int thread, const rot_row *row, rot_record *out,
+                        rot_err *err)
 {
     rot_sample_ids ids;
-    int rc = rot_tokenizer_encode_sample(t->workers[thread], t->job->config->layout, row->question, row->n_question,
-                                         row->trace, row->n_trace, row->answer, row->n_answer, &ids, err);
+    int rc = rot_tokenizer_encode_sample(t->workers[thread], t->job->config->layout, row->question,
+                                         row->n_question, row->trace, row->n_trace, row->answer,
+                                         row->n_answer, &ids, err);
     if (rc < 0) return rot_err_prefix(err, "%s:%llu: ", row->file, (unsigned long long)row->line);
     return rot_tokens_pack(&t->arenas[thread], &ids, row, out, err);
 }
@@ -99,7 +103,9 @@ static int tokenize_window(tokens_job *t, uint64_t n, rot_err *err)
 #pragma omp parallel for schedule(dynamic, 16) num_threads(t->job->threads)
     for (uint64_t i = 0; i < n; i++) {
         rot_err own = {0};
-        if (t->rows[i].bad || tokenize_row(t, omp_get_thread_num(), &t->rows[i], &t->records[i], &own) == 0) continue;
+        if (t->rows[i].bad ||
+            tokenize_row(t, omp_get_thread_num(), &t->rows[i], &t->records[i], &own) == 0)
+            continue;
 #pragma omp critical(rot_tokens_failed)
         if (!failed) {
             failed = own.code;
@@ -109,7 +115,8 @@ static int tokenize_window(tokens_job *t, uint64_t n, rot_err *err)
     return failed;
 }
 
-int rot_make_tokens(rot_job *job, const rot_split_config *split, const rot_stage_plan *plan, rot_err *err)
+int rot_make_tokens(rot_job *job, const rot_split_config *split, const rot_stage_plan *plan,
+                    rot_err *err)
 {
     tokens_job t = {.job = job};
     rot_sink sink = {0};
@@ -124,8 +131,10 @@ int rot_make_tokens(rot_job *job, const rot_split_config *split, const rot_stage
         ROT_GO(read_window(&t, row, n, err));
         ROT_GO(tokenize_window(&t, n, err));
         for (uint64_t i = 0; i < n; i++, row++) {
-            if (t.rows[i].bad) ROT_GO(rot_sink_tombstone(&sink, row, t.rows[i].bad_cause, err));
-            else ROT_GO(rot_sink_append(&sink, row, &t.records[i], err));
+            if (t.rows[i].bad)
+                ROT_GO(rot_sink_tombstone(&sink, row, t.rows[i].bad_cause, err));
+            else
+                ROT_GO(rot_sink_append(&sink, row, &t.records[i], err));
         }
         ROT_GO(rot_sink_step(&sink, err));
     }

@@ -18,12 +18,14 @@ typedef struct rot_memo {
 // An unreadable or broken file counts as empty, and so does any file if `forget`.
 int rot_memo_open(rot_memo *memo, const char *root, bool forget, rot_err *err);
 json_t *rot_memo_get(const rot_memo *memo, const char *key); // borrowed; NULL: unknown
-int rot_memo_set(rot_memo *memo, const char *key, json_t *value, rot_err *err); // takes the value over
+int rot_memo_set(rot_memo *memo, const char *key, json_t *value,
+                 rot_err *err); // takes the value over
 // Writes the file if anything was added. A root that cannot be written is no error.
 void rot_memo_save(rot_memo *memo);
 void rot_memo_close(rot_memo *memo);
 
-// Appends "path|size|mtime|inode;" of `path`, the way files enter a key. ROT_ERR_MISSING: no such file.
+// Appends "path|size|mtime|inode;" of `path`, the way files enter a key. ROT_ERR_MISSING: no such
+// file.
 int rot_memo_add_file(rot_str *key, const char *path, rot_err *err);
 
 #endif

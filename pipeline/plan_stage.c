@@ -31,8 +31,8 @@ int rot_stage_plan_refresh(rot_stage_plan *plan, rot_err *err)
 }
 
 // Takes `content` over. Canonical text: compact, keys sorted, UTF-8.
-static int finish_plan(rot_job *job, const char *stage, const char *split, rot_codec codec, uint64_t rows,
-                       json_t *content, rot_stage_plan *out, rot_err *err)
+static int finish_plan(rot_job *job, const char *stage, const char *split, rot_codec codec,
+                       uint64_t rows, json_t *content, rot_stage_plan *out, rot_err *err)
 {
     *out = (rot_stage_plan){.stage = stage, .split = split};
     out->content = content ? json_dumps(content, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
@@ -47,7 +47,8 @@ static int finish_plan(rot_job *job, const char *stage, const char *split, rot_c
     rot_sha256_bytes(out->content, strlen(out->content), out->spec.fingerprint);
     rot_stage_folder(&out->spec, out->folder);
     int n = snprintf(out->dir, sizeof out->dir, "%s/stages/%s", job->config->root, out->folder);
-    if (n >= (int)sizeof out->dir) ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", job->config->root);
+    if (n >= (int)sizeof out->dir)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", job->config->root);
     return rot_stage_plan_refresh(out, err);
 }
 
@@ -92,8 +93,9 @@ int rot_plan_tokens(rot_job *job, const rot_split_config *split, const rot_scan 
     char hex[65];
     ROT_TRY(tokenizer_hash(job, hex, err));
     const char *layout = job->config->layout == ROT_LAYOUT_ROT ? "rot" : "plain";
-    json_t *content = json_pack("{s:s, s:i, s:o, s:{s:s}, s:s}", "stage", "tokens", "version", 1, "rows",
-                                rows_json(scan), "tokenizer", "sha256", hex, "layout", layout);
+    json_t *content =
+        json_pack("{s:s, s:i, s:o, s:{s:s}, s:s}", "stage", "tokens", "version", 1, "rows",
+                  rows_json(scan), "tokenizer", "sha256", hex, "layout", layout);
     return finish_plan(job, "tokens", split->name, ROT_CODEC_ZSTD, scan->rows, content, out, err);
 }
 
@@ -105,8 +107,8 @@ int rot_plan_images(rot_job *job, const rot_split_config *split, const rot_scan 
     json_t *identity = json_loads(rot_renderer_identity(renderer), JSON_REJECT_DUPLICATES, NULL);
     rot_renderer_close(&renderer);
     if (!identity) ROT_FAIL(err, ROT_ERR_INTERNAL, "the renderer's identity is no JSON");
-    json_t *content = json_pack("{s:s, s:i, s:o, s:o}", "stage", "images", "version", 1, "rows", rows_json(scan),
-                                "render", identity);
+    json_t *content = json_pack("{s:s, s:i, s:o, s:o}", "stage", "images", "version", 1, "rows",
+                                rows_json(scan), "render", identity);
     return finish_plan(job, "images", split->name, ROT_CODEC_ZSTD, scan->rows, content, out, err);
 }
 
@@ -120,7 +122,8 @@ static int add_checkpoint_files(rot_str *key, const char *dir, rot_err *err)
         const char *dot = strrchr(names[i]->d_name, '.');
         char path[4400];
         snprintf(path, sizeof path, "%s/%s", dir, names[i]->d_name);
-        if (rc == 0 && dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".json")) && rot_fs_is_file(path))
+        if (rc == 0 && dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".json")) &&
+            rot_fs_is_file(path))
             rc = rot_memo_add_file(key, path, err);
         free(names[i]);
     }
@@ -142,8 +145,10 @@ int rot_job_encoder_info(rot_job *job, rot_encoder_info *out, rot_err *err)
     ROT_TRY(rot_str_take(&s, &key, err));
     const char *known = json_string_value(rot_memo_get(&job->memo, key));
     ROT_GO(rot_encoder_inspect(options, !known, out, err));
-    if (known) snprintf(out->weights_sha256, sizeof out->weights_sha256, "%s", known);
-    else ROT_GO(rot_memo_set(&job->memo, key, json_string(out->weights_sha256), err));
+    if (known)
+        snprintf(out->weights_sha256, sizeof out->weights_sha256, "%s", known);
+    else
+        ROT_GO(rot_memo_set(&job->memo, key, json_string(out->weights_sha256), err));
 done:
     free(key);
     return rc;
@@ -156,17 +161,21 @@ int rot_plan_embeds(rot_job *job, const rot_split_config *split, const rot_scan 
     rot_encoder_info info;
     ROT_TRY(rot_job_encoder_info(job, &info, err));
     const rot_preprocessor *p = &info.preprocessor;
-    json_t *preprocessor = json_pack(
-        "{s:i, s:i, s:i, s:I, s:I, s:[f,f,f], s:[f,f,f]}", "patch_px", p->patch_px, "temporal", p->temporal,
-        "merge", p->merge, "min_pixels", (json_int_t)p->min_pixels, "max_pixels", (json_int_t)p->max_pixels,
-        "mean", p->mean[0], p->mean[1], p->mean[2], "std", p->std[0], p->std[1], p->std[2]);
-    json_t *content = json_pack("{s:s, s:i, s:{s:s}, s:s, s:o, s:s, s:{s:s}, s:s, s:s}", "stage", "embeds",
-                                "version", 1, "images", "root", images_root, "geometry",
-                                rot_geometry_name(options->geometry), "preprocessor", preprocessor, "model_type",
-                                info.model_type, "weights", "sha256", info.weights_sha256, "dtype",
-                                options->dtype == ROT_DTYPE_F32 ? "f32" : "bf16", "backend", info.backend);
+    json_t *preprocessor =
+        json_pack("{s:i, s:i, s:i, s:I, s:I, s:[f,f,f], s:[f,f,f]}", "patch_px", p->patch_px,
+                  "temporal", p->temporal, "merge", p->merge, "min_pixels",
+                  (json_int_t)p->min_pixels, "max_pixels", (json_int_t)p->max_pixels, "mean",
+                  p->mean[0], p->mean[1], p->mean[2], "std", p->std[0], p->std[1], p->std[2]);
+    json_t *content =
+        json_pack("{s:s, s:i, s:{s:s}, s:s, s:o, s:s, s:{s:s}, s:s, s:s}", "stage", "embeds",
+                  "version", 1, "images", "root", images_root, "geometry",
+                  rot_geometry_name(options->geometry), "preprocessor", preprocessor, "model_type",
+                  info.model_type, "weights", "sha256", info.weights_sha256, "dtype",
+                  options->dtype == ROT_DTYPE_F32 ? "f32" : "bf16", "backend", info.backend);
     if (content && options->geometry == ROT_GEOMETRY_NATIVE)
-        json_object_set_new(content, "background", json_pack("[i,i,i]", options->background[0],
-                                                             options->background[1], options->background[2]));
-    return finish_plan(job, "embeds", split->name, job->config->embeds_codec, scan->rows, content, out, err);
+        json_object_set_new(content, "background",
+                            json_pack("[i,i,i]", options->background[0], options->background[1],
+                                      options->background[2]));
+    return finish_plan(job, "embeds", split->name, job->config->embeds_codec, scan->rows, content,
+                       out, err);
 }

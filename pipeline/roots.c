@@ -69,9 +69,12 @@ int rot_root_stages(const char *path, rot_names *out, rot_err *err)
 {
     char root[4096], stages[4200];
     *out = (rot_names){0};
-    if (rot_fs_is_file(path)) rot_fs_dirname(path, root, sizeof root);
-    else if (rot_fs_is_dir(path)) snprintf(root, sizeof root, "%s", path);
-    else ROT_FAIL(err, ROT_ERR_MISSING, "%s: no such root or dataset", path);
+    if (rot_fs_is_file(path))
+        rot_fs_dirname(path, root, sizeof root);
+    else if (rot_fs_is_dir(path))
+        snprintf(root, sizeof root, "%s", path);
+    else
+        ROT_FAIL(err, ROT_ERR_MISSING, "%s: no such root or dataset", path);
     snprintf(stages, sizeof stages, "%s/stages", root);
     return list(stages, is_stage, out, err);
 }

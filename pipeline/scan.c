@@ -1,5 +1,5 @@
-// One pass over a split's files before anything is built: the hash of its parsed rows, by which stages
-// are known, and what is wrong with it.
+// One pass over a split's files before anything is built: the hash of its parsed rows, by which
+// stages are known, and what is wrong with it.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +11,10 @@
 static int scan_key(const rot_split_config *split, char **key, rot_err *err)
 {
     rot_str s = {0};
-    rot_str_printf(&s, "rows 1 %d %s,%s,%s,%s %d ", (int)split->format,
-                   split->key_id ? split->key_id : "", split->key_question ? split->key_question : "",
-                   split->key_cot ? split->key_cot : "", split->key_answer ? split->key_answer : "",
-                   split->strip_calculator);
+    rot_str_printf(
+        &s, "rows 1 %d %s,%s,%s,%s %d ", (int)split->format, split->key_id ? split->key_id : "",
+        split->key_question ? split->key_question : "", split->key_cot ? split->key_cot : "",
+        split->key_answer ? split->key_answer : "", split->strip_calculator);
     for (int i = 0; i < split->n_files; i++) {
         int rc = rot_memo_add_file(&s, split->files[i], err);
         if (rc < 0) {
@@ -30,10 +30,12 @@ static bool remembered(const rot_memo *memo, const char *key, rot_scan *out)
     json_t *entry = rot_memo_get(memo, key);
     const char *hash, *first_bad;
     json_int_t rows, bad, trace_bytes;
-    if (!entry || json_unpack(entry, "{s:s, s:I, s:I, s:I, s:s}", "sha256", &hash, "rows", &rows, "bad", &bad,
-                              "trace_bytes", &trace_bytes, "first_bad", &first_bad) < 0)
+    if (!entry ||
+        json_unpack(entry, "{s:s, s:I, s:I, s:I, s:s}", "sha256", &hash, "rows", &rows, "bad", &bad,
+                    "trace_bytes", &trace_bytes, "first_bad", &first_bad) < 0)
         return false;
-    *out = (rot_scan){.rows = (uint64_t)rows, .bad = (uint64_t)bad, .trace_bytes = (uint64_t)trace_bytes};
+    *out = (rot_scan){
+        .rows = (uint64_t)rows, .bad = (uint64_t)bad, .trace_bytes = (uint64_t)trace_bytes};
     snprintf(out->rows_sha256, sizeof out->rows_sha256, "%s", hash);
     snprintf(out->first_bad, sizeof out->first_bad, "%s", first_bad);
     return true;
@@ -94,11 +96,13 @@ int rot_scan_split(rot_job *job, const rot_split_config *split, rot_scan *out, r
         json_t *entry = json_pack("{s:s, s:I, s:I, s:I, s:s}", "sha256", out->rows_sha256, "rows",
                                   (json_int_t)out->rows, "bad", (json_int_t)out->bad, "trace_bytes",
                                   (json_int_t)out->trace_bytes, "first_bad", out->first_bad);
-        if (entry) ROT_GO(rot_memo_set(&job->memo, key, entry, err)); // NULL: a message that is no UTF-8
+        if (entry)
+            ROT_GO(rot_memo_set(&job->memo, key, entry, err)); // NULL: a message that is no UTF-8
     }
     if (out->bad && job->config->on_bad_row == ROT_POLICY_FAIL)
         ROT_FAIL_GO(err, ROT_ERR_INPUT, "%s", out->first_bad);
-    if (!out->rows) ROT_FAIL_GO(err, ROT_ERR_INPUT, "split %s: its files hold no rows", split->name);
+    if (!out->rows)
+        ROT_FAIL_GO(err, ROT_ERR_INPUT, "split %s: its files hold no rows", split->name);
 done:
     free(key);
     return rc;

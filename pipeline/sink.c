@@ -34,11 +34,14 @@ int rot_sink_seek(rot_sink *sink, uint64_t row, uint64_t *needed, rot_err *err)
         sink->end = first + n;
         row = sink->end;
         if (rot_shard_is_published(sink->plan->dir, shard)) continue;
-        int rc = rot_shard_writer_open(sink->plan->dir, spec, shard, NULL, &sink->writer, &sink->next, err);
+        int rc = rot_shard_writer_open(sink->plan->dir, spec, shard, NULL, &sink->writer,
+                                       &sink->next, err);
         if (rc == ROT_ERR_NOT_FOUND) continue; // published since
         if (rc < 0) return rc;
-        if (sink->next == sink->end) ROT_TRY(rot_shard_writer_publish(&sink->writer, err));
-        else row = sink->next;
+        if (sink->next == sink->end)
+            ROT_TRY(rot_shard_writer_publish(&sink->writer, err));
+        else
+            row = sink->next;
     }
     *needed = spec->rows;
     return 0;
@@ -56,7 +59,11 @@ int rot_sink_append(rot_sink *sink, uint64_t row, const rot_record *record, rot_
 int rot_sink_tombstone(rot_sink *sink, uint64_t row, const char *cause, rot_err *err)
 {
     uint32_t n = (uint32_t)strlen(cause);
-    rot_record record = {.kind = ROT_KIND_TOMBSTONE, .dtype = ROT_DTYPE_U8, .shape = {n}, .payload = cause, .n_bytes = n};
+    rot_record record = {.kind = ROT_KIND_TOMBSTONE,
+                         .dtype = ROT_DTYPE_U8,
+                         .shape = {n},
+                         .payload = cause,
+                         .n_bytes = n};
     return rot_sink_append(sink, row, &record, err);
 }
 
@@ -72,8 +79,10 @@ int rot_sink_step(rot_sink *sink, rot_err *err)
                              .seconds = rot_seconds() - sink->start_seconds};
     if (options->progress) options->progress(options->user, &progress);
     if (options->stop && *options->stop)
-        ROT_FAIL(err, ROT_ERR_STOPPED, "stopped in stage %s of split %s after %llu of %llu rows: run again to go on",
-                 sink->plan->stage, sink->plan->split, (unsigned long long)done, (unsigned long long)total);
+        ROT_FAIL(err, ROT_ERR_STOPPED,
+                 "stopped in stage %s of split %s after %llu of %llu rows: run again to go on",
+                 sink->plan->stage, sink->plan->split, (unsigned long long)done,
+                 (unsigned long long)total);
     return 0;
 }
 

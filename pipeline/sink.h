@@ -9,9 +9,9 @@ typedef struct rot_sink {
     const rot_stage_plan *plan;
     rot_shard_writer *writer; // of the shard of `next`; NULL between shards
     uint32_t shard;
-    uint64_t next;            // the writer's next row
-    uint64_t end;             // one past the last row of the writer's shard
-    uint64_t made;            // rows appended in this run
+    uint64_t next; // the writer's next row
+    uint64_t end;  // one past the last row of the writer's shard
+    uint64_t made; // rows appended in this run
     double start_seconds;
 } rot_sink;
 

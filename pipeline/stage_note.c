@@ -13,10 +13,11 @@ int rot_stage_note_write(const rot_job *job, const rot_stage_plan *plan, rot_err
 {
     char path[4200], hex[65];
     rot_hex(plan->spec.fingerprint, 32, hex);
-    json_t *note = json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:o}", "stage", plan->stage, "split", plan->split, "dataset",
-                             job->config->name, "rows", (json_int_t)plan->spec.rows, "shard_samples",
-                             (json_int_t)plan->spec.layout.shard_samples, "fingerprint", hex, "content",
-                             json_loads(plan->content, 0, NULL));
+    json_t *note =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:o}", "stage", plan->stage, "split", plan->split,
+                  "dataset", job->config->name, "rows", (json_int_t)plan->spec.rows,
+                  "shard_samples", (json_int_t)plan->spec.layout.shard_samples, "fingerprint", hex,
+                  "content", json_loads(plan->content, 0, NULL));
     char *text = note ? json_dumps(note, JSON_INDENT(2)) : NULL;
     json_decref(note);
     if (!text) return rot_no_memory(err, 0, "plan.json");

@@ -35,13 +35,15 @@ static json_t *series_json(series *s)
     if (!s->n) return json_null();
     qsort(s->values, s->n, sizeof *s->values, ascending);
     size_t last = s->n - 1;
-    return json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:f}", "mean", s->sum / (double)s->n, "min", (json_int_t)s->values[0],
-                     "p5", (json_int_t)s->values[last * 5 / 100], "p50", (json_int_t)s->values[last / 2], "p95",
-                     (json_int_t)s->values[last * 95 / 100], "max", (json_int_t)s->values[last], "sum", s->sum);
+    return json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:f}", "mean", s->sum / (double)s->n, "min",
+                     (json_int_t)s->values[0], "p5", (json_int_t)s->values[last * 5 / 100], "p50",
+                     (json_int_t)s->values[last / 2], "p95", (json_int_t)s->values[last * 95 / 100],
+                     "max", (json_int_t)s->values[last], "sum", s->sum);
 }
 
 enum { QUESTION, TRACE, ANSWER, WIDTH, HEIGHT, MERGED, N_SERIES };
-static const char *const series_names[] = {"question_tokens", "trace_tokens", "answer_tokens", "width_px", "height_px", "k"};
+static const char *const series_names[] = {"question_tokens", "trace_tokens", "answer_tokens",
+                                           "width_px",        "height_px",    "k"};
 
 static int add_record(series all[N_SERIES], json_t *causes, const rot_record *record, rot_err *err)
 {
@@ -56,7 +58,8 @@ static int add_record(series all[N_SERIES], json_t *causes, const rot_record *re
     case ROT_KIND_EMBEDS: return series_add(&all[MERGED], record->shape[0], err);
     case ROT_KIND_TOMBSTONE:
         snprintf(cause, sizeof cause, "%.*s", (int)record->n_bytes, (const char *)record->payload);
-        json_object_set_new(causes, cause, json_integer(json_integer_value(json_object_get(causes, cause)) + 1));
+        json_object_set_new(causes, cause,
+                            json_integer(json_integer_value(json_object_get(causes, cause)) + 1));
         return 0;
     }
     return 0;
@@ -75,29 +78,34 @@ static int stage_stats(const char *dir, series all[N_SERIES], json_t *out, rot_e
         ROT_GO(add_record(all, causes, &record, err));
     }
     json_object_set_new(out, info->stage,
-                        json_pack("{s:I, s:I, s:O, s:I, s:I, s:s}", "samples", (json_int_t)info->samples, "skipped",
-                                  (json_int_t)info->skipped, "causes", causes, "file_bytes", (json_int_t)info->file_bytes,
-                                  "payload_bytes", (json_int_t)info->payload_bytes, "root", info->root));
+                        json_pack("{s:I, s:I, s:O, s:I, s:I, s:s}", "samples",
+                                  (json_int_t)info->samples, "skipped", (json_int_t)info->skipped,
+                                  "causes", causes, "file_bytes", (json_int_t)info->file_bytes,
+                                  "payload_bytes", (json_int_t)info->payload_bytes, "root",
+                                  info->root));
 done:
     json_decref(causes);
     rot_stage_close(&stage);
     return rc;
 }
 
-static int split_stats(const rot_dataset *dataset, const rot_split_info *split, json_t **out, rot_err *err)
+static int split_stats(const rot_dataset *dataset, const rot_split_info *split, json_t **out,
+                       rot_err *err)
 {
     static const char *const stages[] = {"tokens", "images", "embeds"};
     series all[N_SERIES] = {0};
     json_t *stages_json = json_object();
     int rc = 0;
-    *out = json_pack("{s:I, s:I, s:I, s:o}", "rows", (json_int_t)split->rows, "samples", (json_int_t)split->samples,
-                     "skipped", (json_int_t)split->skipped, "stages", stages_json);
+    *out = json_pack("{s:I, s:I, s:I, s:o}", "rows", (json_int_t)split->rows, "samples",
+                     (json_int_t)split->samples, "skipped", (json_int_t)split->skipped, "stages",
+                     stages_json);
     for (int i = 0; i < 3; i++) {
         const char *dir = rot_dataset_stage_dir(dataset, split->name, stages[i]);
         if (dir) ROT_GO(stage_stats(dir, all, stages_json, err));
     }
     if (all[MERGED].sum > 0)
-        json_object_set_new(*out, "trace_tokens_per_vision_token", json_real(all[TRACE].sum / all[MERGED].sum));
+        json_object_set_new(*out, "trace_tokens_per_vision_token",
+                            json_real(all[TRACE].sum / all[MERGED].sum));
     for (int i = 0; i < N_SERIES; i++)
         if (all[i].n) json_object_set_new(*out, series_names[i], series_json(&all[i]));
 done:
@@ -119,8 +127,9 @@ static int dataset_stats(const char *path, json_t *list, rot_err *err)
         json_object_set_new(splits, split.name, one);
         if (rc < 0) goto done;
     }
-    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:O}", "dataset", rot_dataset_name(dataset), "path", path,
-                                          "root", rot_dataset_root(dataset), "splits", splits));
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:O}", "dataset",
+                                          rot_dataset_name(dataset), "path", path, "root",
+                                          rot_dataset_root(dataset), "splits", splits));
 done:
     json_decref(splits);
     rot_dataset_close(&dataset);

@@ -23,9 +23,11 @@ static json_t *unfinished_shards(const char *dir)
         char path[4800];
         struct stat st;
         snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        if (strncmp(e->d_name, "shard-", 6) || !strstr(e->d_name, ".tmp") || stat(path, &st) < 0) continue;
-        json_array_append_new(out, json_pack("{s:s, s:I, s:I}", "file", e->d_name, "bytes", (json_int_t)st.st_size,
-                                             "age_seconds", (json_int_t)(time(NULL) - st.st_mtime)));
+        if (strncmp(e->d_name, "shard-", 6) || !strstr(e->d_name, ".tmp") || stat(path, &st) < 0)
+            continue;
+        json_array_append_new(out, json_pack("{s:s, s:I, s:I}", "file", e->d_name, "bytes",
+                                             (json_int_t)st.st_size, "age_seconds",
+                                             (json_int_t)(time(NULL) - st.st_mtime)));
     }
     closedir(folder);
     return out;
@@ -36,13 +38,15 @@ static json_t *building_stage(const char *dir, bool busy, const char **dataset)
     json_t *note = rot_stage_note_read(dir);
     const char *stage = "?", *split = "?", *name = NULL;
     json_int_t rows = 0, per_shard = 0;
-    if (note) json_unpack(note, "{s:s, s:s, s:s, s:I, s:I}", "stage", &stage, "split", &split, "dataset", &name, "rows", &rows,
-                          "shard_samples", &per_shard);
+    if (note)
+        json_unpack(note, "{s:s, s:s, s:s, s:I, s:I}", "stage", &stage, "split", &split, "dataset",
+                    &name, "rows", &rows, "shard_samples", &per_shard);
     json_int_t shards = per_shard > 0 ? (rows + per_shard - 1) / per_shard : 0, done = 0;
     for (json_int_t i = 0; i < shards; i++) done += rot_shard_is_published(dir, (uint32_t)i);
-    json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "path", dir, "stage", stage, "split", split, "state",
-                            busy ? "building" : "stopped", "rows", rows, "shards", shards, "shards_done", done, "unfinished",
-                            unfinished_shards(dir));
+    json_t *out =
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "path", dir, "stage", stage, "split",
+                  split, "state", busy ? "building" : "stopped", "rows", rows, "shards", shards,
+                  "shards_done", done, "unfinished", unfinished_shards(dir));
     if (name && !*dataset) *dataset = rot_strdup(name);
     json_decref(note);
     return out;
@@ -59,9 +63,11 @@ static json_t *stage_status(const char *dir, bool busy, const char **dataset)
         return json_pack("{s:s, s:s, s:s}", "path", dir, "state", "failed", "error", err.message);
     const rot_stage_info *info = rot_stage_get_info(stage);
     json_int_t per_shard = info->layout.shard_samples, rows = (json_int_t)info->rows;
-    json_t *out = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s}", "path", dir, "stage", info->stage, "state", "done",
-                            "rows", rows, "samples", (json_int_t)info->samples, "skipped", (json_int_t)info->skipped, "shards",
-                            (rows + per_shard - 1) / per_shard, "bytes", (json_int_t)info->file_bytes, "root", info->root);
+    json_t *out = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s}", "path", dir, "stage",
+                            info->stage, "state", "done", "rows", rows, "samples",
+                            (json_int_t)info->samples, "skipped", (json_int_t)info->skipped,
+                            "shards", (rows + per_shard - 1) / per_shard, "bytes",
+                            (json_int_t)info->file_bytes, "root", info->root);
     rot_stage_close(&stage);
     return out;
 }
@@ -87,22 +93,31 @@ int rot_status(const char *path, char **json, rot_err *err)
     int rc = 0;
     ROT_GO(rot_root_datasets(path, &datasets, err));
     ROT_GO(rot_root_stages(path, &stages, err));
-    if (rot_fs_is_file(path)) rot_fs_dirname(path, root, sizeof root);
-    else snprintf(root, sizeof root, "%s", path);
+    if (rot_fs_is_file(path))
+        rot_fs_dirname(path, root, sizeof root);
+    else
+        snprintf(root, sizeof root, "%s", path);
     bool busy = is_busy(root);
     for (int i = 0; i < datasets.n; i++) {
         rot_dataset *dataset = NULL;
         rot_err own = {0};
         if (rot_dataset_open(datasets.names[i], &dataset, &own) < 0)
-            json_array_append_new(dataset_list, json_pack("{s:s, s:s}", "path", datasets.names[i], "error", own.message));
-        else json_array_append_new(dataset_list, json_pack("{s:s, s:s, s:s}", "path", datasets.names[i], "name", rot_dataset_name(dataset),
-                                                           "root", rot_dataset_root(dataset)));
+            json_array_append_new(dataset_list, json_pack("{s:s, s:s}", "path", datasets.names[i],
+                                                          "error", own.message));
+        else
+            json_array_append_new(dataset_list,
+                                  json_pack("{s:s, s:s, s:s}", "path", datasets.names[i], "name",
+                                            rot_dataset_name(dataset), "root",
+                                            rot_dataset_root(dataset)));
         rot_dataset_close(&dataset);
     }
-    for (int i = 0; i < stages.n; i++) json_array_append_new(stage_list, stage_status(stages.names[i], busy, &unfinished));
-    out = json_pack("{s:s, s:b, s:O, s:O}", "root", root, "building", busy, "datasets", dataset_list, "stages", stage_list);
+    for (int i = 0; i < stages.n; i++)
+        json_array_append_new(stage_list, stage_status(stages.names[i], busy, &unfinished));
+    out = json_pack("{s:s, s:b, s:O, s:O}", "root", root, "building", busy, "datasets",
+                    dataset_list, "stages", stage_list);
     if (out && unfinished) {
-        snprintf(command, sizeof command, "rotoscope build -c '%s/.rotoscope/%s.yaml'", root, unfinished);
+        snprintf(command, sizeof command, "rotoscope build -c '%s/.rotoscope/%s.yaml'", root,
+                 unfinished);
         json_object_set_new(out, "go_on", json_string(command));
     }
     *json = out ? json_dumps(out, JSON_INDENT(2)) : NULL;

@@ -1,5 +1,5 @@
-// The payload of a tokens record (schemas/FORMAT.md): i32 ids of question, trace and answer, u32 lengths
-// of the four texts, the texts.
+// The payload of a tokens record (schemas/FORMAT.md): i32 ids of question, trace and answer, u32
+// lengths of the four texts, the texts.
 #include <string.h>
 
 #include "base/err.h"

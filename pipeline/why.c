@@ -17,11 +17,13 @@ static void differ(json_t *list, const char *part, json_t *a, json_t *b)
         const char *key;
         json_t *value;
         char deeper[512];
-        json_object_foreach(a, key, value) {
+        json_object_foreach(a, key, value)
+        {
             snprintf(deeper, sizeof deeper, "%s%s%s", part, *part ? "." : "", key);
             differ(list, deeper, value, json_object_get(b, key));
         }
-        json_object_foreach(b, key, value) {
+        json_object_foreach(b, key, value)
+        {
             if (json_object_get(a, key)) continue;
             snprintf(deeper, sizeof deeper, "%s%s%s", part, *part ? "." : "", key);
             differ(list, deeper, NULL, value);
@@ -29,7 +31,8 @@ static void differ(json_t *list, const char *part, json_t *a, json_t *b)
         return;
     }
     if (a && b && json_equal(a, b)) return;
-    json_array_append_new(list, json_pack("{s:s, s:O?, s:O?}", "part", part, "this", a, "other", b));
+    json_array_append_new(list,
+                          json_pack("{s:s, s:O?, s:O?}", "part", part, "this", a, "other", b));
 }
 
 static int stage_why(const char *dir, json_t **out, rot_err *err)
@@ -40,14 +43,16 @@ static int stage_why(const char *dir, json_t **out, rot_err *err)
     if (!rot_fs_is_file(path)) { // being built
         json_t *note = rot_stage_note_read(dir);
         if (!note) ROT_FAIL(err, ROT_ERR_MISSING, "%s: no stage", dir);
-        *out = json_pack("{s:s, s:O, s:O, s:O}", "path", dir, "stage", json_object_get(note, "stage"), "fingerprint",
-                         json_object_get(note, "fingerprint"), "content", json_object_get(note, "content"));
+        *out =
+            json_pack("{s:s, s:O, s:O, s:O}", "path", dir, "stage", json_object_get(note, "stage"),
+                      "fingerprint", json_object_get(note, "fingerprint"), "content",
+                      json_object_get(note, "content"));
         json_decref(note);
     } else {
         ROT_TRY(rot_stage_open(dir, &stage, err));
         const rot_stage_info *info = rot_stage_get_info(stage);
-        *out = json_pack("{s:s, s:s, s:s, s:o}", "path", dir, "stage", info->stage, "fingerprint", info->fingerprint, "content",
-                         json_loads(info->content, 0, NULL));
+        *out = json_pack("{s:s, s:s, s:s, s:o}", "path", dir, "stage", info->stage, "fingerprint",
+                         info->fingerprint, "content", json_loads(info->content, 0, NULL));
         rot_stage_close(&stage);
     }
     if (!*out) return rot_no_memory(err, 0, "stage");
@@ -105,11 +110,14 @@ static void compare(json_t *list, json_t *others)
 {
     size_t i, j;
     json_t *one, *other;
-    json_array_foreach(list, i, one) {
-        json_array_foreach(others, j, other) {
+    json_array_foreach(list, i, one)
+    {
+        json_array_foreach(others, j, other)
+        {
             if (!same(one, other, "stage") || !same(one, other, "split")) continue;
             json_t *differences = json_array();
-            differ(differences, "", json_object_get(one, "content"), json_object_get(other, "content"));
+            differ(differences, "", json_object_get(one, "content"),
+                   json_object_get(other, "content"));
             json_object_set(one, "other_path", json_object_get(other, "path"));
             json_object_set_new(one, "differences", differences);
             break;

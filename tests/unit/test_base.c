@@ -88,8 +88,9 @@ static void utf8_round_trips_every_scalar(void **state)
 static void utf8_rejects_what_is_none(void **state)
 {
     (void)state;
-    const char *bad[] = {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80",
-                         "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xff", "\xe2\x82", "abcdefgh\xc3"};
+    const char *bad[] = {"\x80",         "\xc0\x80",         "\xc1\xbf",         "\xe0\x9f\xbf",
+                         "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xff",
+                         "\xe2\x82",     "abcdefgh\xc3"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(rot_utf8_valid(bad[i], strlen(bad[i])), i == 9 ? 8 : 0);
 }
@@ -123,9 +124,9 @@ static void bf16_rounds_to_nearest_even(void **state)
 {
     (void)state;
     assert_int_equal(rot_f32_to_bf16(1.0f), 0x3f80);
-    assert_int_equal(rot_f32_to_bf16(1.00390625f), 0x3f80);  // halfway, to even
-    assert_int_equal(rot_f32_to_bf16(1.01171875f), 0x3f82);  // halfway, to even
-    assert_int_equal(rot_f32_to_bf16(3.4e38f), 0x7f80);      // over the largest finite one
+    assert_int_equal(rot_f32_to_bf16(1.00390625f), 0x3f80); // halfway, to even
+    assert_int_equal(rot_f32_to_bf16(1.01171875f), 0x3f82); // halfway, to even
+    assert_int_equal(rot_f32_to_bf16(3.4e38f), 0x7f80);     // over the largest finite one
     assert_true(isnan(rot_bf16_to_f32(rot_f32_to_bf16(NAN))));
     assert_true(rot_f16_to_f32(0x0001) == 0x1p-24f && rot_f16_to_f32(0x3c00) == 1.0f);
     assert_true(rot_f16_to_f32(0xfbff) == -65504.0f && isinf(rot_f16_to_f32(0x7c00)));

@@ -1,5 +1,6 @@
-// pipeline: whole builds from the project's samples with a tiny checkpoint. The same inputs give the same
-// root, whatever the threads, stops and layouts; what changed is made again and nothing else.
+// pipeline: whole builds from the project's samples with a tiny checkpoint. The same inputs give
+// the same root, whatever the threads, stops and layouts; what changed is made again and nothing
+// else.
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,11 +63,13 @@ static rot_config *load(const build_setup *b, rot_err *err)
     int n = 0;
     snprintf(sets[n++], 512, "name=set");
     snprintf(sets[n++], 512, "root=%s/%s", top, b->root);
-    snprintf(sets[n++], 512, "splits.train.files=[\"%s\"]", b->file ? b->file : "samples/gsm8k-aug.txt");
+    snprintf(sets[n++], 512, "splits.train.files=[\"%s\"]",
+             b->file ? b->file : "samples/gsm8k-aug.txt");
     snprintf(sets[n++], 512, "splits.train.format=%s", b->format ? b->format : "gsm8k-aug");
     snprintf(sets[n++], 512, "tokenizer.path=%s", checkpoint);
     if (!b->tokens_only) snprintf(sets[n++], 512, "render.preset=rot-paper");
-    if (!b->tokens_only && !b->images_only) snprintf(sets[n++], 512, "encode.checkpoint=%s", checkpoint);
+    if (!b->tokens_only && !b->images_only)
+        snprintf(sets[n++], 512, "encode.checkpoint=%s", checkpoint);
     for (int i = 0; i < n; i++) list[i] = sets[i];
     for (int i = 0; i < 12 && b->extra[i]; i++) list[n++] = b->extra[i];
     rot_config *config = NULL;
@@ -92,8 +95,10 @@ static int build(const build_setup *b, char root[65], char **json_out, rot_err *
         snprintf(root, 65, "%s", json_string_value(json_object_get(dataset, "root")));
         json_decref(dataset);
     }
-    if (json_out) *json_out = json;
-    else free(json);
+    if (json_out)
+        *json_out = json;
+    else
+        free(json);
     rot_config_free(&config);
     return rc;
 }
@@ -127,7 +132,8 @@ static void one_thread_equals_two(void **state)
 static time_t newest(const char *folder)
 {
     char command[300];
-    snprintf(command, sizeof command, "find '%s/%s' -type f -printf '%%T@\\n' | sort -n | tail -1", top, folder);
+    snprintf(command, sizeof command, "find '%s/%s' -type f -printf '%%T@\\n' | sort -n | tail -1",
+             top, folder);
     FILE *out = popen(command, "r");
     double t = 0;
     assert_int_equal(fscanf(out, "%lf", &t), 1);
@@ -159,7 +165,8 @@ static void stopped_builds_go_on_to_the_same_root(void **state)
     static const char *const stages[] = {"tokens", "images", "embeds"};
     char undisturbed[65], root[65];
     // Units of 4 rows, so that a stop after the first step leaves work.
-    build_setup b = {.root = "undisturbed", .extra = {"store.commit_samples=4", "store.shard_samples=16"}};
+    build_setup b = {.root = "undisturbed",
+                     .extra = {"store.commit_samples=4", "store.shard_samples=16"}};
     ASSERT_BUILT(&b, undisturbed);
     for (int i = 0; i < 3; i++) {
         rot_err err = {0};
@@ -186,7 +193,8 @@ static void killed_builds_go_on_to_the_same_root(void **state)
 {
     (void)state;
     char undisturbed[65], root[65];
-    build_setup b = {.root = "unkilled", .extra = {"store.commit_samples=4", "store.shard_samples=16"}};
+    build_setup b = {.root = "unkilled",
+                     .extra = {"store.commit_samples=4", "store.shard_samples=16"}};
     ASSERT_BUILT(&b, undisturbed);
     b.root = "killed";
     for (int i = 1; i <= 6; i++) {
@@ -226,7 +234,8 @@ static json_t *stages_of(const char *folder)
     char path[200];
     snprintf(path, sizeof path, "%s/%s/set.json", top, folder);
     json_t *dataset = json_load_file(path, 0, NULL);
-    json_t *stages = json_object_get(json_object_get(json_object_get(dataset, "splits"), "train"), "stages");
+    json_t *stages =
+        json_object_get(json_object_get(json_object_get(dataset, "splits"), "train"), "stages");
     json_incref(stages);
     json_decref(dataset);
     return stages;
@@ -234,7 +243,8 @@ static json_t *stages_of(const char *folder)
 
 static bool same_path(json_t *a, json_t *b, const char *stage)
 {
-    return json_equal(json_object_get(json_object_get(a, stage), "path"), json_object_get(json_object_get(b, stage), "path"));
+    return json_equal(json_object_get(json_object_get(a, stage), "path"),
+                      json_object_get(json_object_get(b, stage), "path"));
 }
 
 static void only_what_changed_is_made_again(void **state)
@@ -286,7 +296,8 @@ static void bad_rows_follow_the_policy(void **state)
     char root[65], file[200], path[256];
     rot_err err = {0};
     snprintf(file, sizeof file, "%s/bad.jsonl", top);
-    const char rows[] = "{\"question\":\"a\",\"cot\":\"1+1\",\"answer\":\"2\"}\n{broken\n{\"question\":\"c\",\"cot\":\"2+2\",\"answer\":\"4\"}\n";
+    const char rows[] = "{\"question\":\"a\",\"cot\":\"1+1\",\"answer\":\"2\"}\n{broken\n{"
+                        "\"question\":\"c\",\"cot\":\"2+2\",\"answer\":\"4\"}\n";
     assert_int_equal(rot_fs_write_atomic(file, rows, sizeof rows - 1, &err), 0);
     build_setup b = {.root = "bad", .file = file, .format = "jsonl"};
     assert_int_equal(build(&b, root, NULL, &err), ROT_ERR_INPUT);
@@ -319,7 +330,9 @@ static void images_too_large_follow_the_policy(void **state)
     char root[65], file[200], row[14000];
     rot_err err = {0};
     snprintf(file, sizeof file, "%s/long.jsonl", top);
-    int n = snprintf(row, sizeof row, "{\"question\":\"a\",\"cot\":\"1+1\",\"answer\":\"2\"}\n{\"question\":\"b\",\"cot\":\"");
+    int n = snprintf(
+        row, sizeof row,
+        "{\"question\":\"a\",\"cot\":\"1+1\",\"answer\":\"2\"}\n{\"question\":\"b\",\"cot\":\"");
     memset(row + n, 'x', 12000);
     n += 12000;
     n += snprintf(row + n, sizeof row - (size_t)n, "\",\"answer\":\"4\"}\n");
@@ -364,7 +377,8 @@ static void reports_are_json(void **state)
     json_t *stats = json_loads(json, 0, NULL);
     free(json);
     json_t *train = json_object_get(json_object_get(json_array_get(stats, 0), "splits"), "train");
-    assert_true(json_integer_value(json_object_get(json_object_get(train, "k"), "min")) >= 64); // the floor of `released`
+    assert_true(json_integer_value(json_object_get(json_object_get(train, "k"), "min")) >=
+                64); // the floor of `released`
     json_decref(stats);
     snprintf(path, sizeof path, "%s/reports", top);
     assert_int_equal(rot_status(path, &json, &err), 0);
@@ -375,13 +389,17 @@ static void reports_are_json(void **state)
     assert_int_equal(rot_why(path, other, &json, &err), 0);
     assert_non_null(strstr(json, "padding_px"));
     free(json);
-    rot_config *config = load(&(build_setup){.root = "reports", .extra = {"render.size_px=17"}}, &err);
+    rot_config *config =
+        load(&(build_setup){.root = "reports", .extra = {"render.size_px=17"}}, &err);
     rot_build_options options = rot_build_options_default();
     assert_int_equal(rot_build_plan(config, &options, &json, &err), 0);
     json_t *plan = json_loads(json, 0, NULL);
-    json_t *stages = json_object_get(json_object_get(json_object_get(plan, "splits"), "train"), "stages");
-    assert_string_equal(json_string_value(json_object_get(json_object_get(stages, "tokens"), "state")), "done");
-    assert_string_equal(json_string_value(json_object_get(json_object_get(stages, "images"), "state")), "new");
+    json_t *stages =
+        json_object_get(json_object_get(json_object_get(plan, "splits"), "train"), "stages");
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(stages, "tokens"), "state")), "done");
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(stages, "images"), "state")), "new");
     json_decref(plan);
     free(json);
     rot_config_free(&config);
@@ -394,7 +412,8 @@ int main(int argc, char **argv)
         snprintf(checkpoint, sizeof checkpoint, "%s/tiny", top);
         char root[65];
         rot_err err = {0};
-        build_setup b = {.root = argv[2], .extra = {"store.commit_samples=4", "store.shard_samples=16"}};
+        build_setup b = {.root = argv[2],
+                         .extra = {"store.commit_samples=4", "store.shard_samples=16"}};
         return build(&b, root, NULL, &err) < 0;
     }
     const struct CMUnitTest tests[] = {
