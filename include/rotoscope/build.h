@@ -54,6 +54,10 @@ int rot_why(const char *path, const char *other, char **json, rot_err *err);
 int rot_inspect(const char *dataset, const char *split, uint64_t index, const char *id, const char *png,
                 char **json, rot_err *err);
 
+// One dataset as one self-contained HTML page, freed by the caller: settings, counts, skipped rows,
+// rendered traces with their patches, histograms, bytes. ROT_ERR_CORRUPT: a record that it reads is.
+int rot_report(const char *dataset_path, char **html, rot_err *err);
+
 // Processors this process may use: affinity mask, SLURM_CPUS_PER_TASK; at least 1.
 int rot_threads_available(void);
 
