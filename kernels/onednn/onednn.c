@@ -1,0 +1,252 @@
+// The backend on oneDNN: bfloat16 products with float32 accumulation. See kernels/backend.h.
+#include "base/err.h"
+#include "kernels/backends.h"
+
+#ifdef ROT_HAVE_ONEDNN
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/onednn/onednn.h"
+
+struct rot_linear {
+    size_t n_in, n_out;
+    rot_epilogue epilogue;
+    rot_dnn_product *product;
+};
+
+static void close_dnn(rot_backend *backend)
+{
+    rot_dnn *dnn = (rot_dnn *)backend;
+    rot_dnn_attention_forget(dnn);
+    for (int t = 0; t < backend->threads && dnn->streams; t++)
+        if (dnn->streams[t]) dnnl_stream_destroy(dnn->streams[t]);
+    if (dnn->engine) dnnl_engine_destroy(dnn->engine);
+    rot_free(dnn->streams);
+    rot_free(dnn->scratch);
+    rot_free(dnn->space);
+    rot_free(dnn->cache);
+    rot_free(dnn);
+}
+
+// Linears run whole chunks of rows, so a buffer has room for the last one, at four times its width too:
+// a merge reads 4 rows as one.
+static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t width, rot_buffer **out,
+                      rot_err *err)
+{
+    (void)backend;
+    enum { CHUNK = 4 * ROT_DNN_ROWS };
+    rows = (rows + CHUNK - 1) / CHUNK * CHUNK;
+    return rot_host_buffer_new(elem, elem == ROT_ELEM_F32 ? 4 : 2, rows, width, out, err);
+}
+
+static void buffer_free(rot_backend *backend, rot_buffer *buffer)
+{
+    (void)backend;
+    rot_host_buffer_free(buffer);
+}
+
+static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t n, const float *rows)
+{
+    size_t width = buffer->width;
+#pragma omp parallel for schedule(static) num_threads(backend->threads)
+    for (size_t i = 0; i < n; i++) {
+        size_t at = (row + i) * width;
+        if (buffer->elem == ROT_ELEM_F32) memcpy((float *)buffer->data + at, rows + i * width, width * sizeof *rows);
+        else rot_dnn_round_row(rows + i * width, width, (uint16_t *)buffer->data + at);
+    }
+}
+
+static void download(rot_backend *backend, const rot_buffer *buffer, size_t row, size_t n, void *rows)
+{
+    (void)backend;
+    size_t row_bytes = buffer->width * buffer->elem_bytes;
+    memcpy(rows, (const unsigned char *)buffer->data + row * row_bytes, n * row_bytes);
+}
+
+static void linear_free(rot_backend *backend, rot_linear *linear)
+{
+    if (!linear) return;
+    rot_dnn_product_free((rot_dnn *)backend, linear->product);
+    rot_free(linear);
+}
+
+static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                      const float *weight, const float *bias, rot_linear **out, rot_err *err)
+{
+    static const rot_dnn_post posts[] = {
+        [ROT_EPILOGUE_NONE] = ROT_DNN_NOTHING,
+        [ROT_EPILOGUE_GELU_TANH] = ROT_DNN_GELU_TANH,
+        [ROT_EPILOGUE_GELU_ERF] = ROT_DNN_GELU_ERF,
+        [ROT_EPILOGUE_ADD] = ROT_DNN_SUM,
+    };
+    *out = NULL;
+    rot_linear *linear = rot_calloc(1, sizeof *linear);
+    uint16_t *rounded = rot_aligned_malloc(n_in * n_out * sizeof *rounded);
+    if (!linear || !rounded) {
+        rot_free(linear);
+        rot_free(rounded);
+        return rot_no_memory(err, n_in * n_out * sizeof *rounded, "a weight");
+    }
+    *linear = (rot_linear){n_in, n_out, epilogue, NULL};
+#pragma omp parallel for schedule(static) num_threads(backend->threads)
+    for (size_t row = 0; row < n_out; row++) rot_dnn_round_row(weight + row * n_in, n_in, rounded + row * n_in);
+    rot_dnn_matmul spec = {.m = ROT_DNN_ROWS,
+                           .k = (int64_t)n_in,
+                           .n = (int64_t)n_out,
+                           .weights = ROT_DNN_W_PACKED,
+                           .bias = true,
+                           .f32_out = epilogue == ROT_EPILOGUE_ADD,
+                           .post = posts[epilogue]};
+    int rc = rot_dnn_product_new((rot_dnn *)backend, &spec, rounded, bias, &linear->product, err);
+    rot_free(rounded);
+    if (rc < 0) {
+        rot_free(linear);
+        return rc;
+    }
+    *out = linear;
+    return 0;
+}
+
+static int run_linear(rot_backend *backend, const rot_linear *linear, size_t rows, const rot_buffer *in,
+                      rot_buffer *out, rot_err *err)
+{
+    size_t n_chunks = (rows + ROT_DNN_ROWS - 1) / ROT_DNN_ROWS;
+    size_t out_bytes = linear->epilogue == ROT_EPILOGUE_ADD ? sizeof(float) : sizeof(uint16_t);
+    dnnl_status_t failed = dnnl_success;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(backend->threads)
+    for (size_t chunk = 0; chunk < n_chunks; chunk++) {
+        size_t row = chunk * ROT_DNN_ROWS;
+        dnnl_status_t status = rot_dnn_run((rot_dnn *)backend, linear->product, omp_get_thread_num(),
+                                           (const uint16_t *)in->data + row * linear->n_in, NULL,
+                                           (unsigned char *)out->data + row * linear->n_out * out_bytes);
+        if (status) {
+#pragma omp atomic write
+            failed = status;
+        }
+    }
+    return failed ? rot_dnn_fail(err, failed, "a product") : 0;
+}
+
+static void layer_norm(rot_backend *backend, size_t rows, size_t width, float eps, const rot_buffer *x,
+                       const rot_buffer *gamma, const rot_buffer *beta, rot_buffer *out)
+{
+#pragma omp parallel for schedule(static) num_threads(backend->threads)
+    for (size_t row = 0; row < rows; row++)
+        rot_dnn_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data, beta->data,
+                               (uint16_t *)out->data + row * width);
+}
+
+static void rope_split(rot_backend *backend, const rot_segments *segments, rot_heads shape,
+                       const rot_buffer *qkv, const rot_buffer *cosines, const rot_buffer *sines,
+                       rot_buffer *q, rot_buffer *k, rot_buffer *v)
+{
+    size_t dim = (size_t)shape.head_dim, half = dim / 2, heads = (size_t)shape.heads, width = heads * dim;
+#pragma omp parallel num_threads(backend->threads)
+    for (int s = 0; s < segments->n; s++) {
+        size_t start = (size_t)segments->starts[s], n = (size_t)segments->starts[s + 1] - start;
+#pragma omp for schedule(static) nowait
+        for (size_t i = 0; i < n; i++) {
+            const uint16_t *row = (const uint16_t *)qkv->data + (start + i) * 3 * width;
+            const float *c = (const float *)cosines->data + (start + i) * half;
+            const float *sn = (const float *)sines->data + (start + i) * half;
+            for (size_t h = 0; h < heads; h++) {
+                size_t to = (start * heads + h * n + i) * dim;
+                rot_dnn_rope_row(row + h * dim, c, sn, half, (uint16_t *)q->data + to);
+                rot_dnn_rope_row(row + width + h * dim, c, sn, half, (uint16_t *)k->data + to);
+                memcpy((uint16_t *)v->data + to, row + 2 * width + h * dim, dim * sizeof(uint16_t));
+            }
+        }
+    }
+}
+
+static const rot_backend_ops ops = {
+    .close = close_dnn,
+    .buffer_new = buffer_new,
+    .buffer_free = buffer_free,
+    .upload = upload,
+    .download = download,
+    .linear_new = linear_new,
+    .linear_free = linear_free,
+    .linear = run_linear,
+    .layer_norm = layer_norm,
+    .rope_split = rope_split,
+    .attention = rot_dnn_attention,
+};
+
+static const char *isa_name(dnnl_cpu_isa_t isa)
+{
+    switch ((int)isa) {
+    case dnnl_cpu_isa_avx512_core: return "avx512_core";
+    case dnnl_cpu_isa_avx512_core_vnni: return "avx512_core_vnni";
+    case dnnl_cpu_isa_avx512_core_bf16: return "avx512_core_bf16";
+    case dnnl_cpu_isa_avx512_core_amx: return "avx512_core_amx";
+    default: return NULL;
+    }
+}
+
+static int identify(const rot_cpu *cpu, rot_precision precision, char identity[128], rot_err *err)
+{
+    if (precision != ROT_PRECISION_BF16)
+        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "backend onednn computes in bf16 only: dtype f32 takes backend ref");
+    if (!cpu->avx512)
+        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "backend onednn needs AVX-512 (%s%s)", cpu->name,
+                 getenv("ROT_CPU") ? ", under ROT_CPU" : " lacks it");
+    // What ROT_CPU forbids us, oneDNN shall not use either. It takes a limit only before its first use.
+    dnnl_cpu_isa_t most = cpu->amx           ? dnnl_cpu_isa_all
+                          : cpu->avx512_bf16 ? dnnl_cpu_isa_avx512_core_bf16
+                                             : dnnl_cpu_isa_avx512_core_vnni;
+    if (most != dnnl_cpu_isa_all) (void)dnnl_set_max_cpu_isa(most);
+    dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+    if (most != dnnl_cpu_isa_all && ((int)isa & ~(int)most))
+        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "oneDNN was in use with more than ROT_CPU allows");
+    if (((int)isa & dnnl_cpu_isa_avx512_core) != dnnl_cpu_isa_avx512_core)
+        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "oneDNN does not use AVX-512 here");
+    const dnnl_version_t *v = dnnl_version();
+    char other[16];
+    snprintf(other, sizeof other, "isa%x", (unsigned)isa);
+    snprintf(identity, 128, "onednn %s %d.%d.%d v1", isa_name(isa) ? isa_name(isa) : other, v->major, v->minor,
+             v->patch);
+    return 0;
+}
+
+static int open_dnn(const rot_cpu *cpu, rot_precision precision, int threads, rot_backend **out, rot_err *err)
+{
+    (void)cpu;
+    rot_dnn *dnn = rot_calloc(1, sizeof *dnn);
+    if (!dnn) return rot_no_memory(err, sizeof *dnn, "the backend");
+    dnn->base = (rot_backend){.ops = &ops, .precision = precision, .threads = threads};
+    int rc = 0;
+    dnn->streams = rot_calloc((size_t)threads, sizeof *dnn->streams);
+    if (!dnn->streams) rc = rot_no_memory(err, (size_t)threads * sizeof *dnn->streams, "the backend");
+    dnnl_status_t status = rc < 0 ? dnnl_success : dnnl_engine_create(&dnn->engine, dnnl_cpu, 0);
+    for (int t = 0; t < threads && rc == 0 && !status; t++)
+        status = dnnl_stream_create(&dnn->streams[t], dnn->engine, dnnl_stream_default_flags);
+    if (status) rc = rot_dnn_fail(err, status, "its engine");
+    if (rc < 0) {
+        close_dnn(&dnn->base);
+        return rc;
+    }
+    *out = &dnn->base;
+    return 0;
+}
+
+#else
+
+static int identify(const rot_cpu *cpu, rot_precision precision, char identity[128], rot_err *err)
+{
+    (void)cpu, (void)precision, (void)identity;
+    ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "backend onednn: this build has no oneDNN (package libdnnl-dev)");
+}
+
+static int open_dnn(const rot_cpu *cpu, rot_precision precision, int threads, rot_backend **out, rot_err *err)
+{
+    (void)threads, (void)out;
+    return identify(cpu, precision, NULL, err);
+}
+
+#endif
+
+const rot_backend_entry rot_backend_onednn = {"onednn", identify, open_dnn};
