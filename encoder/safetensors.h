@@ -7,7 +7,12 @@
 
 #include "rotoscope/error.h"
 
-typedef enum rot_tensor_type { ROT_T_F32, ROT_T_F16, ROT_T_BF16, ROT_T_I64, ROT_T_I32, ROT_T_U8, ROT_T_OTHER } rot_tensor_type;
+typedef enum rot_tensor_type {
+    ROT_T_F32, ROT_T_F16, ROT_T_BF16, ROT_T_I64, ROT_T_I32, ROT_T_U8, ROT_T_OTHER
+} rot_tensor_type;
+
+const char *rot_tensor_type_name(rot_tensor_type type); // "F32"; "other"
+size_t rot_tensor_type_bytes(rot_tensor_type type);     // of one element; 0: ROT_T_OTHER
 
 enum { ROT_TENSOR_DIMS = 8 };
 
