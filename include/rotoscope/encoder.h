@@ -57,6 +57,15 @@ void rot_encoder_close(rot_encoder **encoder);
 int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids, size_t n,
                        void *out, rot_err *err);
 
+// Where the time went since the encoder was opened: resampling and each kind of operation of the tower.
+// `work` counts floating-point operations of matrix products, 0 elsewhere. The table belongs to the encoder
+// and is valid until its next call.
+typedef struct rot_encoder_stage {
+    const char *name;
+    double seconds, work;
+} rot_encoder_stage;
+const rot_encoder_stage *rot_encoder_stages(const rot_encoder *encoder, size_t *n);
+
 // Writes a checkpoint of the real architecture with seeded random weights. arch: "tiny", "2b", "4b",
 // "8b", or "custom" with the sizes below. The same seed gives the same bytes.
 typedef struct rot_init_model_options {

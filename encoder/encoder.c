@@ -1,0 +1,209 @@
+// The public encoder: a checkpoint, a backend and a tower; images in batches of a bounded size.
+#include "rotoscope/encoder.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/threads.h"
+#include "encoder/checkpoint.h"
+#include "encoder/tower.h"
+#include "kernels/backend.h"
+
+enum { MAX_STAGES = 32 };
+
+struct rot_encoder {
+    rot_geometry geometry;
+    rot_preprocessor preprocessor;
+    uint8_t background[3];
+    rot_dtype dtype;
+    int threads, merge;
+    size_t patch_values, out_width;
+    rot_backend *backend;
+    rot_tower *tower;
+    float *pixels; // (capacity, patch_values)
+    size_t capacity;
+    double resample_seconds;
+    rot_encoder_stage stages[MAX_STAGES];
+};
+
+rot_encoder_options rot_encoder_options_default(void)
+{
+    return (rot_encoder_options){
+        .size = sizeof(rot_encoder_options),
+        .geometry = ROT_GEOMETRY_RELEASED,
+        .backend = "auto",
+        .dtype = ROT_DTYPE_BF16,
+        .background = {255, 255, 255},
+    };
+}
+
+static int precision_of(rot_dtype dtype, rot_precision *out, rot_err *err)
+{
+    if (dtype != ROT_DTYPE_BF16 && dtype != ROT_DTYPE_F32)
+        ROT_FAIL(err, ROT_ERR_USAGE, "the encoder computes in bf16 or f32");
+    *out = dtype == ROT_DTYPE_BF16 ? ROT_PRECISION_BF16 : ROT_PRECISION_F32;
+    return 0;
+}
+
+static int open_checkpoint(const rot_encoder_options *options, rot_checkpoint **out, rot_err *err)
+{
+    *out = NULL;
+    if (!options->checkpoint) ROT_FAIL(err, ROT_ERR_USAGE, "no checkpoint is named");
+    ROT_TRY(rot_checkpoint_open(options->checkpoint, out, err));
+    int rc = rot_tower_supports(rot_checkpoint_config(*out)->model_type, err);
+    if (rc < 0) rot_checkpoint_close(out);
+    return rc;
+}
+
+int rot_encoder_inspect(const rot_encoder_options *options, bool with_hash, rot_encoder_info *out,
+                        rot_err *err)
+{
+    int rc = 0;
+    rot_checkpoint *checkpoint = NULL;
+    rot_precision precision = ROT_PRECISION_BF16;
+    *out = (rot_encoder_info){0};
+    ROT_TRY(precision_of(options->dtype, &precision, err));
+    ROT_TRY(rot_backend_identity(options->backend, precision, out->backend, err));
+    ROT_TRY(open_checkpoint(options, &checkpoint, err));
+    const rot_vision_config *c = rot_checkpoint_config(checkpoint);
+    snprintf(out->model_type, sizeof out->model_type, "%s", c->model_type);
+    out->depth = c->depth;
+    out->width = c->width;
+    out->heads = c->heads;
+    out->mlp_width = c->mlp_width;
+    out->out_width = c->out_width;
+    out->n_parameters = rot_checkpoint_parameters(checkpoint);
+    out->preprocessor = *rot_checkpoint_preprocessor(checkpoint);
+    if (with_hash) rc = rot_checkpoint_hash(checkpoint, out->weights_sha256, err);
+    rot_checkpoint_close(&checkpoint);
+    return rc;
+}
+
+int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_err *err)
+{
+    int rc = 0;
+    rot_checkpoint *checkpoint = NULL;
+    rot_precision precision = ROT_PRECISION_BF16;
+    *out = NULL;
+    ROT_TRY(precision_of(options->dtype, &precision, err));
+    rot_encoder *encoder = rot_calloc(1, sizeof *encoder);
+    if (!encoder) return rot_no_memory(err, sizeof *encoder, "the encoder");
+    encoder->geometry = options->geometry;
+    memcpy(encoder->background, options->background, sizeof encoder->background);
+    encoder->dtype = options->dtype;
+    encoder->threads = rot_threads_or_default(options->threads);
+    ROT_GO(rot_backend_open(options->backend, precision, encoder->threads, &encoder->backend, err));
+    ROT_GO(open_checkpoint(options, &checkpoint, err));
+    const rot_vision_config *c = rot_checkpoint_config(checkpoint);
+    encoder->preprocessor = *rot_checkpoint_preprocessor(checkpoint);
+    encoder->merge = c->merge;
+    encoder->patch_values = (size_t)c->in_channels * (size_t)c->temporal * (size_t)(c->patch_px * c->patch_px);
+    encoder->out_width = (size_t)c->out_width;
+    ROT_GO(rot_tower_open(checkpoint, encoder->backend, &encoder->tower, err));
+    *out = encoder;
+    encoder = NULL;
+done:
+    rot_checkpoint_close(&checkpoint);
+    rot_encoder_close(&encoder);
+    return rc;
+}
+
+void rot_encoder_close(rot_encoder **encoder)
+{
+    rot_encoder *e = *encoder;
+    if (!e) return;
+    rot_tower_close(&e->tower);
+    rot_backend_close(&e->backend);
+    rot_free(e->pixels);
+    rot_free(e);
+    *encoder = NULL;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+// Resamples images [0, n) into encoder->pixels, images in parallel. The first error in order is reported.
+static int resample(rot_encoder *encoder, const rot_image *images, const rot_grid *grids, size_t n,
+                    size_t first, rot_err *err)
+{
+    double start = now();
+    size_t *rows = rot_malloc((n + 1) * sizeof *rows);
+    if (!rows) return rot_no_memory(err, (n + 1) * sizeof *rows, "a batch");
+    rows[0] = 0;
+    for (size_t i = 0; i < n; i++) rows[i + 1] = rows[i] + (size_t)grids[i].n_patches;
+    size_t failed = n;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(encoder->threads)
+    for (size_t i = 0; i < n; i++) {
+        rot_err mine = {0};
+        if (rot_geometry_pixels(encoder->geometry, &encoder->preprocessor, &images[i], encoder->background,
+                                &grids[i], encoder->pixels + rows[i] * encoder->patch_values, &mine) == 0)
+            continue;
+#pragma omp critical(rot_encoder_resample)
+        if (i < failed) {
+            failed = i;
+            rot_err_set(err, mine.code, "image %zu: %s", first + i, mine.message);
+        }
+    }
+    rot_free(rows);
+    encoder->resample_seconds += now() - start;
+    return failed < n ? err->code : 0;
+}
+
+static int reserve_pixels(rot_encoder *encoder, size_t rows, rot_err *err)
+{
+    if (rows <= encoder->capacity) return 0;
+    size_t n_bytes;
+    rot_free(encoder->pixels);
+    encoder->pixels = NULL;
+    encoder->capacity = 0;
+    if (__builtin_mul_overflow(rows, encoder->patch_values * sizeof(float), &n_bytes))
+        return rot_no_memory(err, SIZE_MAX, "pixels");
+    encoder->pixels = rot_aligned_malloc(n_bytes);
+    if (!encoder->pixels) return rot_no_memory(err, n_bytes, "pixels");
+    encoder->capacity = rows;
+    return 0;
+}
+
+int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids, size_t n,
+                       void *out, rot_err *err)
+{
+    rot_err ignored;
+    if (!err) err = &ignored;
+    size_t most = rot_tower_rows(encoder->tower), elem = encoder->dtype == ROT_DTYPE_BF16 ? 2 : 4;
+    unsigned char *to = out;
+    for (size_t i = 0; i < n;) {
+        size_t count = 0, rows = 0;
+        while (i + count < n) {
+            int32_t next = grids[i + count].n_patches;
+            if (next < 1) ROT_FAIL(err, ROT_ERR_USAGE, "image %zu: an empty grid", i + count);
+            if (count && rows + (size_t)next > most) break;
+            rows += (size_t)next;
+            count++;
+        }
+        ROT_TRY(reserve_pixels(encoder, rows, err));
+        ROT_TRY(resample(encoder, images + i, grids + i, count, i, err));
+        ROT_TRY(rot_tower_run(encoder->tower, encoder->pixels, grids + i, count, to, err));
+        to += rows / (size_t)(encoder->merge * encoder->merge) * encoder->out_width * elem;
+        i += count;
+    }
+    return 0;
+}
+
+const rot_encoder_stage *rot_encoder_stages(const rot_encoder *encoder, size_t *n)
+{
+    rot_encoder *e = (rot_encoder *)(uintptr_t)encoder; // the table is a cache of what the parts counted
+    size_t count;
+    const rot_encoder_stage *stages = rot_tower_stages(e->tower, &count);
+    e->stages[0] = (rot_encoder_stage){"resample", e->resample_seconds, 0};
+    for (size_t i = 0; i < count && i + 1 < MAX_STAGES; i++) e->stages[i + 1] = stages[i];
+    *n = count + 1;
+    return e->stages;
+}

@@ -1,0 +1,121 @@
+// Where a patch lies in its image: the interpolated position table and the angles of the rotation. Plain
+// double arithmetic instead of the C library's functions: the same bits on every machine.
+#include "encoder/tower.h"
+
+#include <math.h>
+#include <string.h>
+
+// torch.linspace(0, last, n)[i] in float32: from both ends, so that it is symmetric.
+static float spaced(int i, int n, int last)
+{
+    if (n == 1) return 0.0f;
+    float step = (float)last / (float)(n - 1);
+    return i < n / 2 ? step * (float)i : (float)last - step * (float)(n - 1 - i);
+}
+
+typedef struct tap {
+    int low, high;
+    float part; // of `high`
+} tap;
+
+static tap tap_at(int i, int n, int side)
+{
+    float at = spaced(i, n, side - 1);
+    int low = (int)at;
+    low = low > side - 1 ? side - 1 : low;
+    return (tap){low, low + 1 < side ? low + 1 : side - 1, at - (float)low};
+}
+
+// Calls of the row functions go by patch; this is the patch's place.
+static void place(int patch, int merge, int grid_w, int *row, int *column)
+{
+    int cell = merge * merge, block = patch / cell, inner = patch % cell, blocks_w = grid_w / merge;
+    *row = block / blocks_w * merge + inner / merge;
+    *column = block % blocks_w * merge + inner % merge;
+}
+
+// transformers 4.57.6, Qwen3VLVisionModel.fast_pos_embed_interpolate
+void rot_tower_positions(const float *table, int side, int width, int merge, int grid_h, int grid_w,
+                         float *out)
+{
+    for (int patch = 0; patch < grid_h * grid_w; patch++, out += width) {
+        int row, column;
+        place(patch, merge, grid_w, &row, &column);
+        tap y = tap_at(row, grid_h, side), x = tap_at(column, grid_w, side);
+        const float *a = table + (size_t)(y.low * side + x.low) * (size_t)width;
+        const float *b = table + (size_t)(y.low * side + x.high) * (size_t)width;
+        const float *c = table + (size_t)(y.high * side + x.low) * (size_t)width;
+        const float *d = table + (size_t)(y.high * side + x.high) * (size_t)width;
+        float wa = (1 - y.part) * (1 - x.part), wb = (1 - y.part) * x.part;
+        float wc = y.part * (1 - x.part), wd = y.part * x.part;
+        for (int i = 0; i < width; i++) out[i] = a[i] * wa + b[i] * wb + c[i] * wc + d[i] * wd;
+    }
+}
+
+// exp(x) for 0 <= x < 40, by exp(x / 64)^64 and Taylor's series.
+static double exp_of(double x)
+{
+    double r = x / 64, term = 1, sum = 1;
+    for (int i = 1; i < 20; i++) {
+        term *= r / i;
+        sum += term;
+    }
+    for (int i = 0; i < 6; i++) sum *= sum;
+    return sum;
+}
+
+// log(x) for x >= 1: halved down to [1, 2), then the series of artanh.
+static double log_of(double x)
+{
+    double halvings = 0;
+    for (; x >= 2; x /= 2) halvings++;
+    double t = (x - 1) / (x + 1), power = t, sum = 0;
+    for (int i = 1; i < 60; i += 2, power *= t * t) sum += power / i;
+    return 2 * sum + halvings * 0x1.62e42fefa39efp-1;
+}
+
+// Sine and cosine of 0 <= x < 2^31, to about 1e-15: quarter turns off in three pieces of pi / 2 (each
+// but the last with so few bits that its product is exact), then Taylor's series.
+static void sine_cosine(double x, double *sine, double *cosine)
+{
+    double n = floor(x * 0x1.45f306dc9c883p-1 + 0.5);
+    double r = ((x - n * 0x1.921fbp+0) - n * 0x1.5110bp-22) - n * 0x1.18469898cc517p-44;
+    double z = r * r, s = 0, c = 0;
+    for (int i = 21; i > 1; i -= 2) {
+        s = (s + 1) * -z / (double)(i * (i - 1));
+        c = (c + 1) * -z / (double)((i - 1) * (i - 2));
+    }
+    s = r + r * s;
+    c = 1 + c;
+    switch ((int)((long long)n & 3)) {
+    case 0: *sine = s, *cosine = c; break;
+    case 1: *sine = c, *cosine = -s; break;
+    case 2: *sine = -s, *cosine = -c; break;
+    default: *sine = -c, *cosine = s; break;
+    }
+}
+
+// transformers 4.57.6, Qwen3VLVisionRotaryEmbedding and rot_pos_emb: inv_i = 1 / theta^(2 i / half) and
+// angle = position * inv_i, each step rounded to float32.
+void rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int grid_w, float *cosines,
+                         float *sines)
+{
+    int half = head_dim / 2, quarter = half / 2;
+    double log_theta = log_of(theta);
+    for (int i = 0; i < quarter; i++) {
+        float exponent = (float)(2 * i) / (float)half;
+        float inverse = 1.0f / (float)exp_of(log_theta * exponent);
+        for (int patch = 0; patch < grid_h * grid_w; patch++) {
+            int at[2];
+            place(patch, merge, grid_w, &at[0], &at[1]);
+            for (int axis = 0; axis < 2; axis++) {
+                double s, c;
+                float angle = (float)at[axis] * inverse;
+                sine_cosine(angle, &s, &c);
+                size_t to = (size_t)patch * (size_t)half + (size_t)(axis * quarter + i);
+                sines[to] = (float)s;
+                cosines[to] = (float)c;
+            }
+        }
+    }
+}
