@@ -19,7 +19,7 @@ static const cli_verb verbs[] = {
     {"export", "(later) a dataset in other formats", cli_later},
     {"import", "(later) embeddings made elsewhere", cli_later},
     {"repair", "(later) make only the bad records again", cli_later},
-    {"gc", "(later) remove stages that no dataset names", cli_later},
+    {"gc", "show or remove stages that no dataset names", cli_gc},
     {"sweep", "(later) many render settings at once", cli_later},
     {"submit", "(later) a build on a cluster", cli_later},
     {"view", "(later) browse a dataset", cli_later},

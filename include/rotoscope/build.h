@@ -48,6 +48,10 @@ int rot_status(const char *path, char **json, rot_err *err);
 // stage folder, and the parts that differ.
 int rot_why(const char *path, const char *other, char **json, rot_err *err);
 
+// Stages of a root that no dataset there names, with their bytes; removed if `remove` (stage.json first,
+// so that one half removed reads as none). ROT_ERR_LOCKED: a build is using the root.
+int rot_gc(const char *root, bool remove, char **json, rot_err *err);
+
 // One sample in full, as JSON: texts, ids, image size, grid, K, figures of its embeddings, or why it was
 // skipped. By `id` if that is not NULL, else by `index`. `split` may be NULL if there is one split alone.
 // png (may be NULL): a file that its picture is written to. ROT_ERR_NOT_FOUND: no such split, row or id.
