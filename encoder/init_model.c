@@ -1,0 +1,197 @@
+// Writes a checkpoint of the real architecture with random weights: for tests, benchmarks and demos
+// where no published checkpoint is at hand.
+#include "encoder/init_model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "rotoscope/encoder.h"
+
+enum { PIECE_ELEMENTS = 1 << 18, PATH_BYTES = 4096 };
+
+// Published shapes: the config.json of Qwen3-VL-2B, 4B and 8B.
+static const struct arch {
+    const char *name;
+    rot_vision_config vision;
+    rot_text_shape text; // hidden: the tower's output width; vocab: the tokenizer's
+} arches[] = {
+    {"tiny",
+     {.depth = 6, .width = 256, .heads = 4, .mlp_width = 688, .out_width = 128, .taps = {0, 2, 4}},
+     {.layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 32, .mlp_width = 344, .tied = true}},
+    {"2b",
+     {.depth = 24, .width = 1024, .heads = 16, .mlp_width = 4096, .out_width = 2048, .taps = {5, 11, 17}},
+     {.layers = 28, .heads = 16, .kv_heads = 8, .head_dim = 128, .mlp_width = 6144, .tied = true}},
+    {"4b",
+     {.depth = 24, .width = 1024, .heads = 16, .mlp_width = 4096, .out_width = 2560, .taps = {5, 11, 17}},
+     {.layers = 36, .heads = 32, .kv_heads = 8, .head_dim = 128, .mlp_width = 9728, .tied = true}},
+    {"8b",
+     {.depth = 27, .width = 1152, .heads = 16, .mlp_width = 4304, .out_width = 4096, .taps = {8, 16, 24}},
+     {.layers = 36, .heads = 32, .kv_heads = 8, .head_dim = 128, .mlp_width = 12288, .tied = false}},
+};
+
+rot_init_model_options rot_init_model_options_default(void)
+{
+    return (rot_init_model_options){
+        .size = sizeof(rot_init_model_options), .arch = "tiny", .dtype = "bf16"};
+}
+
+// The taps keep their relative depth; in a very shallow tower there are fewer of them.
+static void scale_taps(const struct arch *arch, rot_vision_config *out)
+{
+    int last = -1;
+    out->n_taps = 0;
+    for (int i = 0; i < 3; i++) {
+        int tap = (arch->vision.taps[i] + 1) * out->depth / arch->vision.depth - 1;
+        if (tap <= last) tap = last + 1;
+        if (tap >= out->depth) break;
+        out->taps[out->n_taps++] = last = tap;
+    }
+}
+
+static int set_sizes(const rot_init_model_options *options, const struct arch *arch, bool all_needed,
+                     rot_vision_config *out, rot_err *err)
+{
+    *out = arch->vision;
+    const struct {
+        const char *name;
+        int asked, high, *field;
+    } sizes[] = {{"depth", options->depth, 1000, &out->depth},
+                 {"width", options->width, 65536, &out->width},
+                 {"heads", options->heads, 4096, &out->heads},
+                 {"mlp", options->mlp_width, 1 << 20, &out->mlp_width},
+                 {"out", options->out_width, 1 << 20, &out->out_width}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        if (sizes[i].asked < 0 || sizes[i].asked > sizes[i].high)
+            ROT_FAIL(err, ROT_ERR_USAGE, "%s of %d: not in 1 to %d", sizes[i].name, sizes[i].asked,
+                     sizes[i].high);
+        if (all_needed && !sizes[i].asked)
+            ROT_FAIL(err, ROT_ERR_USAGE, "arch custom needs all sizes: %s is missing", sizes[i].name);
+        if (sizes[i].asked) *sizes[i].field = sizes[i].asked;
+    }
+    snprintf(out->model_type, sizeof out->model_type, "qwen3_vl");
+    out->in_channels = 3;
+    out->patch_px = 16;
+    out->temporal = out->merge = 2;
+    out->n_positions = 48 * 48;
+    scale_taps(arch, out);
+    if (rot_vision_config_check(out, "init-model", err) == 0) return 0;
+    if (err) err->code = ROT_ERR_USAGE;
+    return ROT_ERR_USAGE;
+}
+
+static int set_type(const char *name, rot_init_plan *out, rot_err *err)
+{
+    static const struct {
+        const char *name, *torch;
+        rot_tensor_type type;
+    } types[] = {{"bf16", "bfloat16", ROT_T_BF16}, {"f16", "float16", ROT_T_F16}, {"f32", "float32", ROT_T_F32}};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(name, types[i].name)) continue;
+        out->type = types[i].type;
+        out->type_name = types[i].torch;
+        return 0;
+    }
+    ROT_FAIL(err, ROT_ERR_USAGE, "dtype '%s': not one of bf16, f16, f32", name);
+}
+
+static int make_plan(const rot_init_model_options *options, rot_init_plan *out, rot_err *err)
+{
+    const char *name = options->arch ? options->arch : "tiny";
+    bool custom = !strcmp(name, "custom");
+    const struct arch *arch = custom ? &arches[0] : NULL;
+    for (size_t i = 0; i < sizeof arches / sizeof arches[0]; i++)
+        if (!strcmp(arches[i].name, name)) arch = &arches[i];
+    if (!arch) ROT_FAIL(err, ROT_ERR_USAGE, "arch '%s': not one of tiny, 2b, 4b, 8b, custom", name);
+    ROT_TRY(set_sizes(options, arch, custom, &out->vision, err));
+    ROT_TRY(set_type(options->dtype ? options->dtype : "bf16", out, err));
+    out->text = arch->text;
+    out->text.hidden = out->vision.out_width;
+    out->text.vocab = (out->ids.n_tokens + 3 + 127) / 128 * 128; // <img_begin>, <img>, <img_end>
+    return 0;
+}
+
+static int write_file(const char *dir, const char *name, const char *bytes, size_t n_bytes, rot_err *err)
+{
+    char path[PATH_BYTES];
+    ROT_TRY(rot_fs_join(path, sizeof path, dir, name, err));
+    return rot_fs_write_atomic(path, bytes, n_bytes, err);
+}
+
+static int write_weights(const char *dir, const rot_init_tensor *tensors, size_t n, uint64_t seed,
+                         rot_tensor_type type, rot_err *err)
+{
+    char path[PATH_BYTES];
+    rot_safetensors_writer *writer = NULL;
+    const size_t size = rot_tensor_type_bytes(type);
+    int rc = 0;
+    void *piece = rot_malloc(PIECE_ELEMENTS * size);
+    rot_tensor_decl *declared = rot_calloc(n, sizeof *declared);
+    if (!piece || !declared) {
+        rc = rot_no_memory(err, PIECE_ELEMENTS * size, "weights");
+        goto done;
+    }
+    for (size_t i = 0; i < n; i++) {
+        declared[i] = (rot_tensor_decl){.name = tensors[i].name, .type = type, .n_dims = tensors[i].n_dims};
+        memcpy(declared[i].shape, tensors[i].shape, sizeof declared[i].shape);
+    }
+    ROT_GO(rot_fs_join(path, sizeof path, dir, "model.safetensors", err));
+    ROT_GO(rot_safetensors_create(path, declared, n, &writer, err));
+    for (size_t i = 0; i < n; i++)
+        for (size_t at = 0; at < tensors[i].n_elements; at += PIECE_ELEMENTS) {
+            size_t left = tensors[i].n_elements - at, part = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
+            rot_init_draw(&tensors[i], seed, type, at, part, piece);
+            ROT_GO(rot_safetensors_write(writer, piece, part * size, err));
+        }
+    rc = rot_safetensors_finish(&writer, err);
+done:
+    rot_safetensors_abort(&writer);
+    rot_free(declared);
+    rot_free(piece);
+    return rc;
+}
+
+// A folder that was begun and not finished has no config.json and is written anew.
+static int check_free(const char *dir, rot_err *err)
+{
+    static const char *const names[] = {"config.json", "model.safetensors.index.json"};
+    char path[PATH_BYTES];
+    for (int i = 0; i < 2; i++) {
+        ROT_TRY(rot_fs_join(path, sizeof path, dir, names[i], err));
+        if (rot_fs_is_file(path)) ROT_FAIL(err, ROT_ERR_USAGE, "%s is there already", path);
+    }
+    return 0;
+}
+
+int rot_init_model(const rot_init_model_options *options, rot_err *err)
+{
+    rot_init_plan plan = {0};
+    rot_init_tokenizer tokenizer = {0};
+    rot_init_tensor *tensors = NULL;
+    char *config = NULL, *preprocessor = NULL;
+    size_t n;
+    int rc = 0;
+    if (!options->dir || !*options->dir) ROT_FAIL(err, ROT_ERR_USAGE, "init-model: no folder is named");
+    ROT_GO(check_free(options->dir, err));
+    ROT_GO(rot_init_tokenizer_read(options->tokenizer_dir, &tokenizer, &plan.ids, err));
+    ROT_GO(make_plan(options, &plan, err));
+    ROT_GO(rot_init_tensors(&plan, options->text, &tensors, &n, err));
+    ROT_GO(rot_init_config_json(&plan, &config, err));
+    ROT_GO(rot_init_preprocessor_json(&plan, &preprocessor, err));
+    ROT_GO(rot_fs_mkdirs(options->dir, err));
+    for (int i = 0; i < tokenizer.n_files; i++)
+        ROT_GO(write_file(options->dir, tokenizer.files[i].name, tokenizer.files[i].bytes,
+                          tokenizer.files[i].n_bytes, err));
+    ROT_GO(write_file(options->dir, "preprocessor_config.json", preprocessor, strlen(preprocessor), err));
+    ROT_GO(write_weights(options->dir, tensors, n, options->seed, plan.type, err));
+    // Last, so that a folder without it is no checkpoint yet.
+    ROT_GO(write_file(options->dir, "config.json", config, strlen(config), err));
+done:
+    rot_init_tokenizer_free(&tokenizer);
+    rot_free(tensors);
+    rot_free(config);
+    rot_free(preprocessor);
+    return rc;
+}

@@ -1,0 +1,181 @@
+// Which random weights, and how they are drawn.
+//
+// Scales. A linear layer of n inputs with weights of spread s / sqrt(n) gives rows of rms s where its
+// input has rms 1, as a LayerNorm's output does. With that:
+// - patches and positions enter with rms about 1 each, so that blank patches differ by position;
+// - scores q k / sqrt(head) have a spread of s_q s_k: 3, so attention is peaked, and an error in rotary
+//   positions shows in the output;
+// - each branch adds a fraction of the residual's rms: 50 blocks stay of the order 1, and rounding in
+//   bf16 is not amplified from block to block.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bf16.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "encoder/init_model.h"
+
+// splitmix64's finaliser (Steele, Lea, Flood 2014), keyed by a counter.
+static uint64_t mix(uint64_t z)
+{
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static uint64_t key_of(uint64_t seed, const char *name)
+{
+    uint64_t hash = 0xcbf29ce484222325u; // FNV-1a
+    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
+    return mix(mix(seed + 0x9e3779b97f4a7c15u) ^ hash);
+}
+
+// float32 to IEEE half, to nearest, ties to even.
+static uint16_t to_f16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    uint16_t sign = (uint16_t)(u >> 16 & 0x8000);
+    u &= 0x7fffffff;
+    if (u >= 0x47800000) return sign | 0x7c00; // 65536 and more
+    if (u < 0x38800000) {                      // under 2^-14: a multiple of 2^-24
+        float magnitude;
+        memcpy(&magnitude, &u, 4);
+        return sign | (uint16_t)lrintf(magnitude * 0x1p24f);
+    }
+    u += 0xfff + (u >> 13 & 1);
+    return sign | (uint16_t)((u - 0x38000000) >> 13);
+}
+
+void rot_init_draw(const rot_init_tensor *tensor, uint64_t seed, rot_tensor_type type, size_t from, size_t n,
+                   void *out)
+{
+    // Four 16-bit uniforms: their sum has the mean 131070 and this spread, and is bell-shaped.
+    const double sum_spread = sqrt((65536.0 * 65536.0 - 1) / 3);
+    const float mean = (float)tensor->mean;
+    const float before = (float)(tensor->spread / sum_spread);
+    const float behind = (float)(tensor->spread_behind / sum_spread);
+    const uint64_t key = key_of(seed, tensor->name);
+    float *f32 = out;
+    uint16_t *half = out;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t z = mix(key + (from + i) * 0x9e3779b97f4a7c15u);
+        int sum = (int)(z & 0xffff) + (int)(z >> 16 & 0xffff) + (int)(z >> 32 & 0xffff) + (int)(z >> 48);
+        float value = mean + (from + i < tensor->split ? before : behind) * (float)(sum - 131070);
+        if (type == ROT_T_F32) f32[i] = value;
+        else if (type == ROT_T_BF16) half[i] = rot_f32_to_bf16(value);
+        else half[i] = to_f16(value);
+    }
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
+// The spread of a weight [rows, n]: rms of its rows' products with an input of rms 1.
+static void linear(rot_init_tensor *out, double rms)
+{
+    double n = 1;
+    for (int i = 1; i < out->n_dims; i++) n *= (double)out->shape[i];
+    out->spread = rms / sqrt(n);
+}
+
+static void set_tower_scales(rot_init_tensor *out, int depth)
+{
+    const char *name = out->name;
+    const bool weight = ends_with(name, ".weight");
+    const double branch = 1.5 / sqrt((double)(depth > 4 ? depth : 4)); // what a block adds
+    if (strstr(name, "norm")) {
+        out->mean = weight;
+        out->spread = 0.1;
+    } else if (!weight) out->spread = 0.05;
+    else if (strstr(name, "pos_embed")) out->spread = 1;
+    else if (strstr(name, "patch_embed")) linear(out, 1);
+    else if (strstr(name, "attn.qkv")) {
+        linear(out, 1);
+        out->split = out->n_elements / 3 * 2;
+        out->spread_behind = out->spread;
+        out->spread *= sqrt(3.0);
+    } else if (strstr(name, "attn.proj") || (strstr(name, "blocks.") && strstr(name, "linear_fc2")))
+        linear(out, branch);
+    else linear(out, 1);
+}
+
+static void set_text_scales(rot_init_tensor *out)
+{
+    const char *name = out->name;
+    if (strstr(name, "q_norm") || strstr(name, "k_norm")) {
+        out->mean = 1.5; // scores of a spread of about 2
+        out->spread = 0.1;
+    } else if (strstr(name, "norm")) {
+        out->mean = 1;
+        out->spread = 0.1;
+    } else if (strstr(name, "o_proj") || strstr(name, "down_proj")) linear(out, 0.3);
+    else linear(out, 1); // embeddings too: rows of norm 1
+}
+
+static rot_init_tensor *append(rot_init_tensor *list, size_t *n, int64_t rows, int64_t cols)
+{
+    rot_init_tensor *out = &list[(*n)++];
+    *out = (rot_init_tensor){.n_dims = cols ? 2 : 1, .shape = {rows, cols}};
+    return out;
+}
+
+static void add_text(const rot_text_shape *t, rot_init_tensor *list, size_t *n)
+{
+    int64_t h = t->hidden, q = (int64_t)t->heads * t->head_dim, kv = (int64_t)t->kv_heads * t->head_dim;
+    const struct {
+        const char *name;
+        int64_t rows, cols;
+    } layer[] = {
+        {"input_layernorm", h, 0},          {"self_attn.q_proj", q, h},
+        {"self_attn.k_proj", kv, h},        {"self_attn.v_proj", kv, h},
+        {"self_attn.o_proj", h, q},         {"self_attn.q_norm", t->head_dim, 0},
+        {"self_attn.k_norm", t->head_dim, 0}, {"post_attention_layernorm", h, 0},
+        {"mlp.gate_proj", t->mlp_width, h}, {"mlp.up_proj", t->mlp_width, h},
+        {"mlp.down_proj", h, t->mlp_width},
+    };
+    strcpy(append(list, n, t->vocab, h)->name, "model.language_model.embed_tokens.weight");
+    for (int l = 0; l < t->layers; l++)
+        for (size_t i = 0; i < sizeof layer / sizeof layer[0]; i++) {
+            rot_init_tensor *out = append(list, n, layer[i].rows, layer[i].cols);
+            snprintf(out->name, sizeof out->name, "model.language_model.layers.%d.%s.weight", l, layer[i].name);
+        }
+    strcpy(append(list, n, h, 0)->name, "model.language_model.norm.weight");
+    if (!t->tied) strcpy(append(list, n, t->vocab, h)->name, "lm_head.weight");
+}
+
+int rot_init_tensors(const rot_init_plan *plan, bool text, rot_init_tensor **out, size_t *n, rot_err *err)
+{
+    size_t n_tower = rot_tower_tensor_count(&plan->vision);
+    size_t n_all = n_tower + (text ? 3 + 11 * (size_t)plan->text.layers : 0);
+    rot_init_tensor *list = rot_calloc(n_all, sizeof *list);
+    rot_tower_tensor *tower = rot_malloc(n_tower * sizeof *tower);
+    if (!list || !tower) {
+        rot_free(list);
+        rot_free(tower);
+        return rot_no_memory(err, n_all * sizeof *list, "the list of tensors");
+    }
+    rot_tower_tensors(&plan->vision, tower);
+    for (size_t i = 0; i < n_tower; i++) {
+        snprintf(list[i].name, sizeof list[i].name, "model.visual.%.110s", tower[i].name);
+        list[i].n_dims = tower[i].n_dims;
+        memcpy(list[i].shape, tower[i].shape, sizeof list[i].shape);
+    }
+    rot_free(tower);
+    size_t count = n_tower;
+    if (text) add_text(&plan->text, list, &count);
+    for (size_t i = 0; i < count; i++) {
+        list[i].n_elements = 1;
+        for (int d = 0; d < list[i].n_dims; d++) list[i].n_elements *= (size_t)list[i].shape[d];
+        list[i].split = list[i].n_elements;
+        if (i < n_tower) set_tower_scales(&list[i], plan->vision.depth);
+        else set_text_scales(&list[i]);
+    }
+    *out = list;
+    *n = count;
+    return 0;
+}
