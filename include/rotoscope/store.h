@@ -134,13 +134,27 @@ const char *rot_dataset_stage_dir(const rot_dataset *dataset, const char *split,
 // Checks the dataset file, every stage it names (rot_stage_verify) and that their roots are the named.
 int rot_dataset_verify(const char *path, rot_verify_report *report, void *user, rot_err *err);
 
+// A store root (every dataset file in it, every complete stage under stages/, each once), a dataset file,
+// or a stage's folder. ROT_ERR_MISSING: there is nothing at `path`.
+typedef struct rot_verify_summary {
+    uint64_t datasets, stages, records; // looked at
+    uint64_t unfinished;                // stages without stage.json: being built, or left by a kill
+    uint64_t bad;                       // calls of `report`
+} rot_verify_summary;
+int rot_store_verify(const char *path, rot_verify_report *report, void *user, rot_verify_summary *summary,
+                     rot_err *err);
+
 // Dataset root: SHA-256 over, for every split in byte order of names and every stage in the order
 // tokens, images, embeds: the split's name, 0, the stage's name, 0, the stage's 32-byte root.
+// All zero if there is no memory.
 typedef struct rot_stage_root {
     const char *split, *stage;
     uint8_t root[32];
 } rot_stage_root;
 void rot_dataset_root_hash(const rot_stage_root *roots, size_t n, uint8_t out[32]);
+// Adds a last member "sha256" over all bytes before it to a JSON object's text, as stage.json has it and a
+// dataset file may: then verify finds a flipped byte anywhere in it. The caller frees *sealed.
+int rot_dataset_seal(const char *json, char **sealed, rot_err *err);
 
 #ifdef __cplusplus
 }

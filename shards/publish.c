@@ -1,0 +1,72 @@
+// Ending a shard: trailer, tree, meta pages, sync, link(2) under the final name.
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "shards/shard.h"
+#include "shards/writer.h"
+
+static int complete(rot_shard_writer *w, rot_err *err)
+{
+    uint8_t meta[2 * ROT_PAGE], *tail = NULL;
+    size_t n_tail = 0;
+    ROT_TRY(rot_ledger_finish(&w->ledger, meta, &tail, &n_tail, NULL, err));
+    uint64_t at = w->ledger.now.next_page * ROT_PAGE;
+    int rc = rot_writer_pwrite(w, tail, n_tail, at, err);
+    rot_free(tail);
+    ROT_TRY(rc);
+    ROT_TRY(rot_writer_pwrite(w, meta, sizeof meta, 0, err));
+    if (ftruncate(w->fd, (off_t)(at + n_tail)) < 0) return rot_writer_errno(w, errno, "truncate", err);
+    if (fsync(w->fd) < 0) return rot_writer_errno(w, errno, "sync", err);
+    int fd = w->fd;
+    w->fd = -1;
+    // A network file system may tell of a failed write only here.
+    if (close(fd) < 0) return rot_err_errno(err, errno, "close", w->tmp);
+    return 0;
+}
+
+// Another rank was first. Content is deterministic, so its shard must be ours.
+static int check_winner(const rot_shard_writer *w, rot_err *err)
+{
+    rot_shard shard;
+    rot_trailer trailer;
+    ROT_TRY(rot_shard_open(w->path, &w->spec, w->ledger.shard, &shard, err));
+    int rc = rot_shard_trailer(&shard, &w->spec, w->ledger.shard, &trailer, err);
+    if (rc < 0) rot_err_prefix(err, "%s: ", w->path);
+    // The seals of compressed values may differ between versions of zstd; the records may not.
+    else if (memcmp(trailer.hashes, w->ledger.hashes, 16 * w->ledger.n_rows) != 0)
+        rc = rot_err_set(err, ROT_ERR_CORRUPT, "%s was published before, with other records", w->path);
+    rot_shard_close(&shard);
+    return rc;
+}
+
+static int publish(rot_shard_writer *w, rot_err *err)
+{
+    char parent[PATH_MAX];
+    if (w->failed) ROT_FAIL(err, ROT_ERR_IO, "%s: a write failed before", w->tmp);
+    ROT_TRY(rot_writer_flush(w, err));
+    if (w->ledger.now.n_rows != w->ledger.n_rows)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%s: published with %zu of %llu rows", w->path, w->ledger.now.n_rows,
+                 (unsigned long long)w->ledger.n_rows);
+    ROT_TRY(complete(w, err));
+    if (link(w->tmp, w->path) < 0) {
+        if (errno != EEXIST) return rot_err_errno(err, errno, "publish as", w->path);
+        ROT_TRY(check_winner(w, err));
+    }
+    ROT_TRY(rot_fs_sync_dir(w->dir, err));
+    rot_fs_dirname(w->dir, parent, sizeof parent);
+    ROT_TRY(rot_fs_sync_dir(parent, err));
+    if (unlink(w->tmp) < 0 && errno != ENOENT) return rot_err_errno(err, errno, "remove", w->tmp);
+    return 0;
+}
+
+int rot_shard_writer_publish(rot_shard_writer **writer, rot_err *err)
+{
+    int rc = publish(*writer, err);
+    if (rc < 0) rot_shard_writer_close(writer); // the .tmp stays, cut at its last commit
+    rot_writer_free(writer);
+    return rc;
+}

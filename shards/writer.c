@@ -1,0 +1,277 @@
+#include "shards/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+int rot_writer_errno(rot_shard_writer *writer, int error_number, const char *what, rot_err *err)
+{
+    // Some file systems (sshfs, a network disk that writes late) say EIO for a full disk.
+    struct statvfs fs;
+    if (error_number == EIO && fstatvfs(writer->fd, &fs) == 0 && fs.f_bavail == 0) error_number = ENOSPC;
+    return rot_err_errno(err, error_number, what, writer->tmp);
+}
+
+static int write_pieces(rot_shard_writer *writer, struct iovec *pieces, int n, uint64_t offset, rot_err *err)
+{
+    while (n > 0) {
+        ssize_t done = pwritev(writer->fd, pieces, n, (off_t)offset);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) {
+            writer->failed = true;
+            return rot_writer_errno(writer, done < 0 ? errno : ENOSPC, "write", err);
+        }
+        offset += (uint64_t)done;
+        for (; n > 0 && (size_t)done >= pieces->iov_len; n--) done -= (ssize_t)pieces++->iov_len;
+        if (n > 0) {
+            pieces->iov_base = (uint8_t *)pieces->iov_base + done;
+            pieces->iov_len -= (size_t)done;
+        }
+    }
+    return 0;
+}
+
+int rot_writer_pwrite(rot_shard_writer *writer, const void *bytes, size_t n_bytes, uint64_t offset,
+                      rot_err *err)
+{
+    return write_pieces(writer, &(struct iovec){(void *)bytes, n_bytes}, 1, offset, err);
+}
+
+static int write_value(rot_shard_writer *writer, const rot_head *head, const void *stored, rot_err *err)
+{
+    static const uint8_t zeros[ROT_PAGE];
+    rot_ledger *ledger = &writer->ledger;
+    uint64_t page = ledger->now.next_page;
+    size_t n_pages = rot_value_pages(head->n_stored);
+    uint8_t front[ROT_PAGE_HEAD + ROT_HEAD];
+    rot_tree_overflow_head(page, (uint32_t)n_pages, front);
+    rot_head_write(head, front + ROT_PAGE_HEAD);
+    struct iovec pieces[] = {{front, sizeof front},
+                             {(void *)stored, head->n_stored},
+                             {(void *)zeros, n_pages * ROT_PAGE - sizeof front - head->n_stored}};
+    ROT_TRY(rot_ledger_add_value(ledger, ledger->first_row + ledger->now.n_rows, head, stored, err));
+    return write_pieces(writer, pieces, 3, page * ROT_PAGE, err);
+}
+
+static void add_row(rot_shard_writer *writer, const struct rot_open_row *row)
+{
+    rot_ledger *ledger = &writer->ledger;
+    if (rot_ledger_add_row(ledger, row->kind, row->n_bytes, row->hash)) ledger->committed = ledger->now;
+}
+
+int rot_writer_flush(rot_shard_writer *writer, rot_err *err)
+{
+    if (writer->n_open == 0) return 0;
+    uint64_t row = writer->ledger.first_row + writer->ledger.now.n_rows;
+    rot_record block = {.kind = (rot_kind)ROT_KIND_BLOCK,
+                        .shape = {writer->n_open, (uint32_t)row, (uint32_t)(row >> 32), 0},
+                        .payload = writer->members,
+                        .n_bytes = writer->n_members};
+    rot_head head = {.kind = ROT_KIND_BLOCK, .n_logical = (uint32_t)writer->n_members};
+    memcpy(head.shape, block.shape, sizeof head.shape);
+    rot_record_hash(&block, head.hash);
+    bool plain = strcmp(writer->spec.stage, "embeds") == 0 && writer->spec.layout.codec != ROT_CODEC_ZSTD;
+    const void *stored;
+    size_t n_stored;
+    rot_codec used;
+    ROT_TRY(rot_codec_encode(writer->codecs, plain ? ROT_CODEC_NONE : ROT_CODEC_ZSTD, writer->members,
+                             writer->n_members, &used, &stored, &n_stored, err));
+    head.codec = (uint8_t)used;
+    head.n_stored = (uint32_t)n_stored;
+    ROT_TRY(write_value(writer, &head, stored, err));
+    for (uint32_t i = 0; i < writer->n_open; i++) add_row(writer, &writer->open[i]);
+    writer->n_open = 0;
+    writer->n_members = 0;
+    return 0;
+}
+
+static int add_member(rot_shard_writer *writer, const rot_head *head, const void *stored, rot_err *err)
+{
+    size_t size = rot_pad16((size_t)ROT_HEAD + head->n_stored), n = writer->n_members;
+    ROT_TRY(rot_grow(&writer->members, &writer->members_capacity, n + size, 1, err));
+    ROT_TRY(rot_grow(&writer->open, &writer->open_capacity, writer->n_open + 1, sizeof *writer->open, err));
+    uint8_t *at = writer->members + n;
+    rot_head_write(head, at);
+    if (head->n_stored) memcpy(at + ROT_HEAD, stored, head->n_stored);
+    memset(at + ROT_HEAD + head->n_stored, 0, size - ROT_HEAD - head->n_stored);
+    struct rot_open_row *row = &writer->open[writer->n_open++];
+    *row = (struct rot_open_row){.kind = (rot_kind)head->kind, .n_bytes = head->n_logical};
+    memcpy(row->hash, head->hash, 16);
+    writer->n_members = n + size;
+    return 0;
+}
+
+// A record that fills a block by itself stands alone, so that it starts at a multiple of 64 in the file.
+static int add_lone(rot_shard_writer *writer, const rot_head *head, const void *stored, rot_err *err)
+{
+    ROT_TRY(rot_writer_flush(writer, err));
+    ROT_TRY(write_value(writer, head, stored, err));
+    struct rot_open_row row = {.kind = (rot_kind)head->kind, .n_bytes = head->n_logical};
+    memcpy(row.hash, head->hash, 16);
+    add_row(writer, &row);
+    return 0;
+}
+
+static rot_codec codec_of(const rot_shard_writer *writer, const rot_record *record, bool lone)
+{
+    rot_codec codec = strcmp(writer->spec.stage, "embeds") == 0 ? writer->spec.layout.codec : ROT_CODEC_ZSTD;
+    if (codec == ROT_CODEC_ZSTD_BF16)
+        return record->kind == ROT_KIND_EMBEDS && record->dtype == ROT_DTYPE_BF16 ? codec : ROT_CODEC_NONE;
+    return lone ? codec : ROT_CODEC_NONE; // a block is compressed as a whole
+}
+
+static int append(rot_shard_writer *writer, const rot_record *record, rot_err *err)
+{
+    const void *stored;
+    size_t n_stored, n_block = rot_block_bytes(writer->spec.stage);
+    rot_codec used;
+    bool lone = ROT_HEAD + record->n_bytes >= n_block;
+    rot_head head = {.kind = (uint8_t)record->kind, .dtype = (uint8_t)record->dtype,
+                     .n_logical = (uint32_t)record->n_bytes};
+    memcpy(head.shape, record->shape, sizeof head.shape);
+    rot_record_hash(record, head.hash);
+    if (lone) ROT_TRY(rot_writer_flush(writer, err)); // before the codec's scratch is in use
+    ROT_TRY(rot_codec_encode(writer->codecs, codec_of(writer, record, lone), record->payload, record->n_bytes,
+                             &used, &stored, &n_stored, err));
+    head.codec = (uint8_t)used;
+    head.n_stored = (uint32_t)n_stored;
+    if (lone) return add_lone(writer, &head, stored, err);
+    ROT_TRY(add_member(writer, &head, stored, err));
+    uint64_t done = writer->ledger.now.n_rows + writer->n_open;
+    bool unit_end = done % writer->spec.layout.commit_samples == 0 || done == writer->ledger.n_rows;
+    return unit_end || writer->n_members >= n_block ? rot_writer_flush(writer, err) : 0;
+}
+
+int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_record *record, rot_err *err)
+{
+    uint64_t next = writer->ledger.first_row + writer->ledger.now.n_rows + writer->n_open;
+    if (writer->failed) ROT_FAIL(err, ROT_ERR_IO, "%s: a write failed before", writer->tmp);
+    if (row != next || row >= writer->ledger.first_row + writer->ledger.n_rows)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%s: row %llu appended where %llu comes next", writer->path,
+                 (unsigned long long)row, (unsigned long long)next);
+    ROT_TRY(rot_record_check(record, ROT_ERR_USAGE, err));
+    int rc = append(writer, record, err);
+    if (rc < 0) writer->failed = true;
+    return rc;
+}
+
+/* ---- opening and resuming ---------------------------------------------------------------------- */
+
+void rot_writer_free(rot_shard_writer **writer)
+{
+    rot_shard_writer *w = *writer;
+    if (!w) return;
+    if (w->fd >= 0) close(w->fd);
+    rot_ledger_free(&w->ledger);
+    rot_codecs_free(&w->codecs);
+    rot_free(w->members);
+    rot_free(w->open);
+    rot_spec_release(&w->spec);
+    rot_free(w);
+    *writer = NULL;
+}
+
+void rot_shard_writer_close(rot_shard_writer **writer)
+{
+    if (!*writer) return;
+    // What lies behind the last whole unit would be cut off by the next open too.
+    if ((*writer)->fd >= 0 &&
+        ftruncate((*writer)->fd, (off_t)((*writer)->ledger.committed.next_page * ROT_PAGE)) < 0)
+        unlink((*writer)->tmp);
+    rot_writer_free(writer);
+}
+
+static int name_files(rot_shard_writer *w, const char *dir, const char *owner, rot_err *err)
+{
+    if (owner && (!*owner || strchr(owner, '/')))
+        ROT_FAIL(err, ROT_ERR_USAGE, "'%s' cannot be part of a file's name", owner);
+    if (snprintf(w->dir, sizeof w->dir, "%s", dir) >= (int)sizeof w->dir)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", dir);
+    ROT_TRY(rot_shard_path(w->path, sizeof w->path, dir, w->ledger.shard, err));
+    if (snprintf(w->tmp, sizeof w->tmp, "%s%s%s.tmp", w->path, owner ? "." : "", owner ? owner : "") >=
+        (int)sizeof w->tmp)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", w->path);
+    return 0;
+}
+
+// Starts the file: two pages, empty but for the note. LMDB refuses them until the shard is complete.
+static int start(rot_shard_writer *w, rot_err *err)
+{
+    uint8_t front[2 * ROT_PAGE] = {0};
+    if (ftruncate(w->fd, 0) < 0) return rot_writer_errno(w, errno, "truncate", err);
+    rot_shard_note(&w->spec, w->ledger.shard, front + ROT_NOTE_AT);
+    return rot_writer_pwrite(w, front, sizeof front, 0, err);
+}
+
+// Keeps the whole commit units of a file of the same spec that pass every check; a kill or a power
+// failure may have left anything behind them.
+static int resume(rot_shard_writer *w, rot_err *err)
+{
+    uint8_t note[ROT_NOTE];
+    rot_ledger *ledger = &w->ledger;
+    rot_map map;
+    rot_err cause;
+    ROT_TRY(rot_fs_map(w->tmp, &map, err));
+    rot_shard_note(&w->spec, ledger->shard, note);
+    bool ours = map.n_bytes >= 2 * ROT_PAGE && memcmp(map.bytes + ROT_NOTE_AT, note, ROT_NOTE) == 0;
+    int rc = ours ? rot_ledger_scan(ledger, &map, w->codecs, &cause, err) : 0;
+    rot_fs_unmap(&map);
+    ROT_TRY(rc);
+    ledger->now = ledger->committed;
+    if (ledger->now.n_rows == 0) return start(w, err);
+    if (ftruncate(w->fd, (off_t)(ledger->now.next_page * ROT_PAGE)) < 0)
+        return rot_writer_errno(w, errno, "truncate", err);
+    uint8_t front[2 * ROT_PAGE] = {0}; // a kill while publishing has left meta pages
+    memcpy(front + ROT_NOTE_AT, note, ROT_NOTE);
+    return rot_writer_pwrite(w, front, sizeof front, 0, err);
+}
+
+static int open_tmp(rot_shard_writer *w, rot_err *err)
+{
+    struct stat st;
+    // A second name means that the file is published under the first: never write to that one.
+    if (stat(w->tmp, &st) == 0 && st.st_nlink > 1 && unlink(w->tmp) < 0)
+        return rot_err_errno(err, errno, "remove", w->tmp);
+    w->fd = open(w->tmp, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (w->fd < 0) return rot_err_errno(err, errno, "create", w->tmp);
+    if (fstat(w->fd, &st) < 0) return rot_err_errno(err, errno, "stat", w->tmp);
+    return st.st_size > 0 ? resume(w, err) : start(w, err);
+}
+
+int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t shard, const char *owner,
+                          rot_shard_writer **out, uint64_t *next_row, rot_err *err)
+{
+    int rc = 0;
+    *out = NULL;
+    ROT_TRY(rot_spec_check(spec, err));
+    if (shard >= rot_shard_count(spec))
+        ROT_FAIL(err, ROT_ERR_USAGE, "shard %u of a stage of %llu rows", shard, (unsigned long long)spec->rows);
+    rot_shard_writer *w = rot_calloc(1, sizeof *w);
+    if (!w) return rot_no_memory(err, sizeof *w, "writer");
+    w->fd = -1;
+    w->ledger.shard = shard;
+    ROT_GO(name_files(w, dir, owner, err));
+    ROT_GO(rot_fs_mkdirs(dir, err));
+    if (rot_fs_is_file(w->path)) {
+        unlink(w->tmp); // of a build that was killed right after publishing
+        ROT_FAIL_GO(err, ROT_ERR_NOT_FOUND, "%s is published already", w->path);
+    }
+    ROT_GO(rot_spec_copy(spec, &w->spec, err));
+    ROT_GO(rot_ledger_init(&w->ledger, &w->spec, shard, err));
+    ROT_GO(rot_codecs_new(&w->codecs, err));
+    ROT_GO(open_tmp(w, err));
+    *next_row = w->ledger.first_row + w->ledger.now.n_rows;
+    *out = w;
+    w = NULL;
+done:
+    rot_writer_free(&w);
+    return rc;
+}

@@ -1,0 +1,36 @@
+// A shard in the making: what writer.c (opening, appending) and publish.c (ending) share.
+#ifndef ROT_SHARDS_WRITER_H
+#define ROT_SHARDS_WRITER_H
+
+#include <limits.h>
+
+#include "shards/ledger.h"
+#include "shards/spec.h"
+
+struct rot_shard_writer {
+    rot_stage_spec spec;
+    rot_ledger ledger; // its rows are those written; a block that is open comes on top
+    rot_codecs *codecs;
+    int fd;
+    bool failed;       // a write failed: nothing more goes in
+    char dir[PATH_MAX], path[PATH_MAX], tmp[PATH_MAX];
+    // The open block: records that wait for company.
+    uint8_t *members;
+    size_t n_members, members_capacity; // bytes
+    uint32_t n_open;                    // records
+    struct rot_open_row {
+        rot_kind kind;
+        uint32_t n_bytes;
+        uint8_t hash[16];
+    } *open;
+    size_t open_capacity;
+};
+
+// Writes all of it at `offset`. A full disk is ROT_ERR_NO_SPACE whatever the system calls it.
+int rot_writer_pwrite(rot_shard_writer *writer, const void *bytes, size_t n_bytes, uint64_t offset,
+                      rot_err *err);
+int rot_writer_errno(rot_shard_writer *writer, int error_number, const char *what, rot_err *err);
+int rot_writer_flush(rot_shard_writer *writer, rot_err *err); // writes the open block
+void rot_writer_free(rot_shard_writer **writer);
+
+#endif
