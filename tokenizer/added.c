@@ -167,22 +167,21 @@ static bool next_token(tok_cutter *c, tok_cut *out)
 
 bool tok_cutter_next(tok_cutter *c, tok_cut *out)
 {
-    if (c->has_pending) {
-        c->has_pending = false;
-        c->start_offset = c->pending.end;
-        *out = c->pending;
-        return true;
-    }
-    if (c->ended) return false;
-    if (next_token(c, &c->pending)) {
+    for (;;) {
+        if (c->has_pending) {
+            c->has_pending = false;
+            c->start_offset = c->pending.end;
+            *out = c->pending;
+            if (out->start < out->end) return true; // else the one before has stripped all of it
+        }
+        if (!next_token(c, &c->pending)) break;
         c->has_pending = true;
         if (c->start_offset < c->pending.start) {
             *out = (tok_cut){c->start_offset, c->pending.start, -1};
             return true;
         }
-        return tok_cutter_next(c, out);
     }
-    c->ended = true;
     *out = (tok_cut){c->start_offset, c->text.n_bytes, -1};
-    return c->start_offset < c->text.n_bytes;
+    c->start_offset = c->text.n_bytes;
+    return out->start < out->end;
 }

@@ -198,7 +198,7 @@ typedef struct tok_cutter { // walks over the cuts of one text
     tok_span text;
     size_t at, start_offset;
     tok_cut pending; // a token whose text before it goes first
-    bool has_pending, ended;
+    bool has_pending;
 } tok_cutter;
 
 int tok_added_add(tok_added_set *set, const tok_added *token, rot_err *err); // copies the text
