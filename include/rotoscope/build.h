@@ -31,6 +31,7 @@ typedef struct rot_build_options {
     void *user;
 } rot_build_options;
 
+// All threads, no callbacks.
 rot_build_options rot_build_options_default(void);
 
 // What a build would do: stages, which exist already, rows, bytes, an estimate of the time. JSON,

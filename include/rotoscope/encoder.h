@@ -26,6 +26,7 @@ typedef struct rot_encoder_options {
     int threads;            // 0: as many as rot_threads_available()
 } rot_encoder_options;
 
+// The values named above; no checkpoint.
 rot_encoder_options rot_encoder_options_default(void);
 
 // What a checkpoint is and what determines its embeddings, read without packing weights.
@@ -80,7 +81,9 @@ typedef struct rot_init_model_options {
     int depth, width, heads, mlp_width, out_width;
 } rot_init_model_options;
 
+// "tiny", bf16, seed 0, no text model; no folder.
 rot_init_model_options rot_init_model_options_default(void);
+// ROT_ERR_USAGE: no folder, an unknown arch or sizes that do not fit; ROT_ERR_IO, ROT_ERR_NO_SPACE.
 int rot_init_model(const rot_init_model_options *options, rot_err *err);
 
 #ifdef __cplusplus

@@ -26,6 +26,7 @@ typedef struct rot_preprocessor {
     double mean[3], std[3];            // 0.5
 } rot_preprocessor;
 
+// The values named above.
 rot_preprocessor rot_preprocessor_default(void);
 
 // Sizes on the way of one image. K = grid_h * grid_w / merge^2 merged tokens.
@@ -41,6 +42,7 @@ typedef struct rot_grid {
 int rot_geometry_grid(rot_geometry geometry, const rot_preprocessor *preprocessor, int32_t width_px,
                       int32_t height_px, rot_grid *out, rot_err *err);
 
+// "released", "patch16", "native"; static storage.
 const char *rot_geometry_name(rot_geometry geometry);
 int rot_geometry_parse(const char *name, rot_geometry *out); // ROT_ERR_CONFIG: none of the three
 

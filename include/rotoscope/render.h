@@ -58,6 +58,7 @@ const char *rot_renderer_identity(const rot_renderer *renderer);
 // Path of font i of the list as resolved, for reports; NULL past the end.
 const char *rot_renderer_font_path(const rot_renderer *renderer, int i);
 
+// A worker borrows the renderer, which must outlive it. ROT_ERR_NO_MEMORY.
 int rot_render_worker_open(const rot_renderer *renderer, rot_render_worker **out, rot_err *err);
 void rot_render_worker_close(rot_render_worker **worker);
 
