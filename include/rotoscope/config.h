@@ -46,7 +46,8 @@ typedef struct rot_config {
     const char *tokenizer_path; // folder
     rot_layout layout;
     bool has_render, has_encode;
-    rot_render_options render; // fonts: files with a slash or an ending are resolved from the config's folder
+    // Fonts: files with a slash or an ending are resolved from the config's folder.
+    rot_render_options render;
     rot_encoder_options encode;
     rot_codec embeds_codec;
     uint32_t shard_samples, commit_samples;
@@ -77,7 +78,7 @@ void rot_config_free_strings(rot_strings **strings);
 int rot_config_document(char **text, rot_err *err);
 int rot_config_json_schema(char **text, rot_err *err);
 
-/* ---- input rows -------------------------------------------------------------------------------- */
+/* ---- input rows ------------------------------------------------------------------------------ */
 
 typedef struct rot_input rot_input; // streams the files of one split
 

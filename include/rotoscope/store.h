@@ -53,7 +53,7 @@ typedef struct rot_stage_spec {
 // "embeds-" and 16 hex digits of SHA-256(fingerprint, layout).
 void rot_stage_folder(const rot_stage_spec *spec, char out[64]);
 
-/* ---- writing: one writer per shard, one process per writer ------------------------------------- */
+/* ---- writing: one writer per shard, one process per writer ----------------------------------- */
 
 typedef struct rot_shard_writer rot_shard_writer;
 
@@ -81,7 +81,7 @@ bool rot_shard_is_published(const char *dir, uint32_t shard);
 // All shards are published: reads the record hashes, writes stage.json (atomically). Returns the root.
 int rot_stage_finish(const char *dir, const rot_stage_spec *spec, uint8_t root[32], rot_err *err);
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 typedef struct rot_stage rot_stage; // lazily opened shards; not to be shared by threads: open one each
 
@@ -112,7 +112,7 @@ int rot_stage_verify(const char *dir, rot_verify_report *report, void *user, rot
 // Writes the records of `from` under another layout (same content, same root) into `dir`.
 int rot_stage_transcode(rot_stage *from, const char *dir, const rot_stage_spec *spec, rot_err *err);
 
-/* ---- datasets ---------------------------------------------------------------------------------- */
+/* ---- datasets -------------------------------------------------------------------------------- */
 
 typedef struct rot_dataset rot_dataset;
 
