@@ -12,8 +12,8 @@
 #include "encoder/tower_parts.h"
 
 static const rot_tower_family families[] = {
-    // transformers 4.57.6, models/qwen3_vl/modeling_qwen3_vl.py
-    {.model_type = "qwen3_vl",
+    // transformers 4.57.6, models/qwen3_vl/modeling_qwen3_vl.py; the MoE models have the same tower
+    {.model_types = {"qwen3_vl", "qwen3_vl_moe", "qwen3_vl_vision", "qwen3_vl_moe_vision"},
      .norm_eps = 1e-6f,
      .rope_theta = 10000.0,
      .mlp = ROT_EPILOGUE_GELU_TANH,
@@ -24,7 +24,8 @@ enum { N_FAMILIES = sizeof families / sizeof *families };
 const rot_tower_family *rot_tower_family_of(const char *model_type)
 {
     for (int i = 0; i < N_FAMILIES; i++)
-        if (!strcmp(families[i].model_type, model_type)) return &families[i];
+        for (int k = 0; k < ROT_FAMILY_TYPES && families[i].model_types[k]; k++)
+            if (!strcmp(families[i].model_types[k], model_type)) return &families[i];
     return NULL;
 }
 
@@ -33,7 +34,8 @@ int rot_tower_supports(const char *model_type, rot_err *err)
     if (rot_tower_family_of(model_type)) return 0;
     char known[256] = "";
     for (int i = 0; i < N_FAMILIES; i++)
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", families[i].model_type);
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "",
+                 families[i].model_types[0]);
     ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "model_type \"%s\" has no vision tower here; there are: %s", model_type, known);
 }
 
@@ -118,33 +120,62 @@ size_t rot_tower_rows(const rot_tower *tower)
     return rows < 256 ? 256 : rows;
 }
 
+// The tables of one image, at its rows of the batch's.
+static int image_tables(const rot_tower *tower, const rot_grid *grids, const rot_segments *segments, int i,
+                        float *positions, float *cosines, float *sines, rot_err *err)
+{
+    const rot_vision_config *c = &tower->config;
+    size_t width = (size_t)c->width, half = width / (size_t)c->heads / 2, row = (size_t)segments->starts[i];
+    int h = grids[i].grid_h, w = grids[i].grid_w;
+    rot_tower_positions(tower->positions, tower->side, c->width, c->merge, h, w, positions + row * width);
+    return rot_tower_rotations(tower->family->rope_theta, (int)(2 * half), c->merge, h, w, cosines + row * half,
+                               sines + row * half, err);
+}
+
+static bool same_grid(const rot_grid *a, const rot_grid *b)
+{
+    return a->grid_h == b->grid_h && a->grid_w == b->grid_w;
+}
+
 // Uploads what depends on the grids alone: interpolated positions into x, to which the patch embedding
-// adds, and the rotations. A grid that came before in the batch is copied from there.
+// adds, and the rotations. A grid is computed once per batch and copied to its other images.
 static int upload_tables(rot_tower *tower, const rot_grid *grids, const rot_segments *segments, rot_err *err)
 {
     rot_backend *b = tower->backend;
     const rot_vision_config *c = &tower->config;
-    size_t width = (size_t)c->width, half = width / (size_t)c->heads / 2, longest = 0;
-    for (int i = 0; i < segments->n; i++)
-        if ((size_t)grids[i].n_patches > longest) longest = (size_t)grids[i].n_patches;
-    float *positions = rot_aligned_malloc(longest * (width + 2 * half) * sizeof *positions);
-    if (!positions) return rot_no_memory(err, longest * (width + 2 * half) * sizeof *positions, "position tables");
-    float *cosines = positions + longest * width, *sines = cosines + longest * half;
-    int made_h = 0, made_w = 0;
+    size_t width = (size_t)c->width, half = width / (size_t)c->heads / 2, rows = (size_t)segments->starts[segments->n];
+    size_t n_bytes = rows * (width + 2 * half) * sizeof(float);
+    float *positions = rot_aligned_malloc(n_bytes); // (rows, width)
+    if (!positions) return rot_no_memory(err, n_bytes, "position tables");
+    float *cosines = positions + rows * width, *sines = cosines + rows * half; // (rows, half)
+    int rc = 0;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(b->threads)
     for (int i = 0; i < segments->n; i++) {
-        size_t row = (size_t)segments->starts[i], n = (size_t)grids[i].n_patches;
-        if (grids[i].grid_h != made_h || grids[i].grid_w != made_w) {
-            made_h = grids[i].grid_h, made_w = grids[i].grid_w;
-            rot_tower_positions(tower->positions, tower->side, c->width, c->merge, made_h, made_w, positions);
-            rot_tower_rotations(tower->family->rope_theta, (int)(2 * half), c->merge, made_h, made_w, cosines,
-                                sines);
+        bool first = true;
+        for (int k = 0; k < i && first; k++) first = !same_grid(&grids[k], &grids[i]);
+        rot_err mine;
+        int status = first ? image_tables(tower, grids, segments, i, positions, cosines, sines, &mine) : 0;
+        if (status < 0) {
+#pragma omp critical(rot_tower_tables)
+            rc = rot_err_set(err, status, "%s", mine.message);
         }
-        b->ops->upload(b, tower->x, row, n, positions);
-        b->ops->upload(b, tower->cosines, row, n, cosines);
-        b->ops->upload(b, tower->sines, row, n, sines);
+    }
+    for (int i = 1; i < segments->n && rc == 0; i++) {
+        int k = 0;
+        while (!same_grid(&grids[k], &grids[i])) k++;
+        if (k == i) continue;
+        size_t from = (size_t)segments->starts[k], to = (size_t)segments->starts[i], n = (size_t)grids[i].n_patches;
+        memcpy(positions + to * width, positions + from * width, n * width * sizeof *positions);
+        memcpy(cosines + to * half, cosines + from * half, n * half * sizeof *cosines);
+        memcpy(sines + to * half, sines + from * half, n * half * sizeof *sines);
+    }
+    if (rc == 0) {
+        b->ops->upload(b, tower->x, 0, rows, positions);
+        b->ops->upload(b, tower->cosines, 0, rows, cosines);
+        b->ops->upload(b, tower->sines, 0, rows, sines);
     }
     rot_free(positions);
-    return 0;
+    return rc;
 }
 
 // x += proj(attention(norm1(x))); x += fc2(gelu(fc1(norm2(x))))

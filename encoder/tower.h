@@ -39,7 +39,7 @@ void rot_tower_positions(const float *table, int side, int width, int merge, int
                          float *out);
 // Cosines and sines (grid_h * grid_w, head_dim / 2) of the two-dimensional rotation: the first half of a
 // row's angles belongs to its row index, the second to its column.
-void rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int grid_w, float *cosines,
-                         float *sines);
+int rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int grid_w, float *cosines,
+                        float *sines, rot_err *err);
 
 #endif

@@ -6,8 +6,10 @@
 
 // What differs between model families of the same plan: patches, blocks of norm, attention, norm, MLP,
 // then a merger of merge x merge patches.
+enum { ROT_FAMILY_TYPES = 6 };
+
 typedef struct rot_tower_family {
-    const char *model_type;
+    const char *model_types[ROT_FAMILY_TYPES]; // as config.json spells them, the usual one first
     float norm_eps;
     double rope_theta;
     rot_epilogue mlp, merger; // activations

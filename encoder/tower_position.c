@@ -5,6 +5,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/err.h"
+#include "base/mem.h"
+
 // torch.linspace(0, last, n)[i] in float32: from both ends, so that it is symmetric.
 static float spaced(int i, int n, int last)
 {
@@ -97,25 +100,35 @@ static void sine_cosine(double x, double *sine, double *cosine)
 
 // transformers 4.57.6, Qwen3VLVisionRotaryEmbedding and rot_pos_emb: inv_i = 1 / theta^(2 i / half) and
 // angle = position * inv_i, each step rounded to float32.
-void rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int grid_w, float *cosines,
-                         float *sines)
+int rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int grid_w, float *cosines,
+                        float *sines, rot_err *err)
 {
-    int half = head_dim / 2, quarter = half / 2;
+    int half = head_dim / 2, quarter = half / 2, most = grid_h > grid_w ? grid_h : grid_w;
+    size_t n = (size_t)most * (size_t)quarter;
+    float *table = rot_malloc(2 * n * sizeof *table); // cosines, sines (most, quarter) by position
+    if (!table) return rot_no_memory(err, 2 * n * sizeof *table, "rotations");
     double log_theta = log_of(theta);
     for (int i = 0; i < quarter; i++) {
         float exponent = (float)(2 * i) / (float)half;
         float inverse = 1.0f / (float)exp_of(log_theta * exponent);
-        for (int patch = 0; patch < grid_h * grid_w; patch++) {
-            int at[2];
-            place(patch, merge, grid_w, &at[0], &at[1]);
-            for (int axis = 0; axis < 2; axis++) {
-                double s, c;
-                float angle = (float)at[axis] * inverse;
-                sine_cosine(angle, &s, &c);
-                size_t to = (size_t)patch * (size_t)half + (size_t)(axis * quarter + i);
-                sines[to] = (float)s;
-                cosines[to] = (float)c;
-            }
+        for (int at = 0; at < most; at++) {
+            double s, c;
+            float angle = (float)at * inverse;
+            sine_cosine(angle, &s, &c);
+            table[(size_t)at * (size_t)quarter + (size_t)i] = (float)c;
+            table[n + (size_t)at * (size_t)quarter + (size_t)i] = (float)s;
         }
     }
+    size_t bytes = (size_t)quarter * sizeof *table;
+    for (int patch = 0; patch < grid_h * grid_w; patch++) {
+        int at[2];
+        place(patch, merge, grid_w, &at[0], &at[1]);
+        for (int axis = 0; axis < 2; axis++) {
+            size_t from = (size_t)at[axis] * (size_t)quarter, to = (size_t)patch * (size_t)half + (size_t)(axis * quarter);
+            memcpy(cosines + to, table + from, bytes);
+            memcpy(sines + to, table + n + from, bytes);
+        }
+    }
+    rot_free(table);
+    return 0;
 }

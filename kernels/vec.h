@@ -19,7 +19,7 @@ typedef uint32_t rot_v16u __attribute__((vector_size(64)));
 
 ROT_INLINE rot_v16f rot_vset(float x)
 {
-    return (rot_v16f){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+    return x - (rot_v16f){0}; // exact, -0 and NaN too
 }
 
 ROT_INLINE rot_v16f rot_vload(const float *p)
