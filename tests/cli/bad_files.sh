@@ -89,7 +89,6 @@ bad_config "width_px" "render: {width_px: 800}"
 bad_config "encode" "encdoe: {checkpoint: x}"
 bad_config "bad_row" "on: {bad_row: ignore}"
 bad_config "shard_samples" "store: {shard_samples: 100, commit_samples: 64}"
-bad_config "missing.jsonl" "splits2: {files: [missing.jsonl]}" 2>/dev/null || true
 expect 2 "nothere.yaml" rotoscope build -q -c nothere.yaml
 config gone nothere.jsonl
 expect 2 "nothere.jsonl" rotoscope build -q -c gone.yaml

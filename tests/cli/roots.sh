@@ -14,7 +14,7 @@ want=$(root_of out-whole/whole.json)
 sed 's/whole/killed/' whole.yaml >killed.yaml
 kills=0
 for delay in 0.05 0.1 0.2 0.3 0.4 0.5 0.6; do
-    rotoscope build -q -c killed.yaml >/dev/null 2>&1 &
+    "$ROTOSCOPE" build -q -c killed.yaml >/dev/null 2>&1 &
     pid=$!
     sleep "$delay"
     kill -9 "$pid" 2>/dev/null && kills=$((kills + 1))
@@ -29,7 +29,7 @@ expect 0 "" rotoscope verify out-killed/killed.json
 
 # SIGTERM: the commit unit is finished, exit 75, and the next run goes on.
 sed 's/whole/stopped/' whole.yaml >stopped.yaml
-rotoscope build -q -c stopped.yaml >/dev/null 2>err.txt &
+"$ROTOSCOPE" build -q -c stopped.yaml >/dev/null 2>err.txt &
 pid=$!
 sleep 0.4
 kill -TERM "$pid" 2>/dev/null
@@ -76,7 +76,7 @@ expect 3 "embeds-" rotoscope verify out-flip/whole.json
 # Two builds on one root: one works, the other says so and touches nothing.
 rows 4000 >many.jsonl
 config both many.jsonl "$encode"
-rotoscope build -q -c both.yaml >/dev/null 2>&1 &
+"$ROTOSCOPE" build -q -c both.yaml >/dev/null 2>&1 &
 pid=$!
 tries=0
 while [ ! -e out-both/stages ] && [ $tries -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
