@@ -27,10 +27,12 @@ int rot_stage_open_shard(rot_stage *stage, uint32_t shard, rot_shard **out, rot_
     return 0;
 }
 
-static int open_record(rot_stage *stage, const rot_head *head, const uint8_t *stored, rot_record *out,
-                       rot_err *err)
+// `wanted`: the hash that the row has by the trailer, or NULL.
+static int open_record(rot_stage *stage, const rot_head *head, const uint8_t *stored, const uint8_t *wanted,
+                       rot_record *out, rot_err *err)
 {
-    memcpy(stage->hash, head->hash, 16);
+    if (wanted && memcmp(wanted, head->hash, 16) != 0)
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "the record is not the one that the trailer names");
     return rot_record_open(head, stored, stage->codecs, &stage->record, out, err);
 }
 
@@ -47,7 +49,7 @@ static int open_block(rot_stage *stage, const rot_value *value, uint64_t first_r
     return 0;
 }
 
-static int get_member(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err)
+static int get_member(rot_stage *stage, uint64_t row, const uint8_t *hash, rot_record *out, rot_err *err)
 {
     uint32_t wanted = (uint32_t)(row - stage->block_row);
     rot_head head;
@@ -58,11 +60,12 @@ static int get_member(rot_stage *stage, uint64_t row, rot_record *out, rot_err *
                                 &stored, err));
         stage->member++;
     }
-    return open_record(stage, &head, stored, out, err);
+    return open_record(stage, &head, stored, hash, out, err);
 }
 
 int rot_stage_find(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_record *out, rot_err *err)
 {
+    const uint8_t *hash = shard->hashes ? shard->hashes + 16 * (row - shard->first_row) : NULL;
     bool cached = stage->members && row >= stage->block_row &&
                   row - stage->block_row < stage->block_head.shape[0];
     if (!cached) {
@@ -70,10 +73,10 @@ int rot_stage_find(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_r
         uint64_t first_row;
         ROT_TRY(rot_shard_find(shard, row, &value, &first_row, err));
         if (value.head.kind != ROT_KIND_BLOCK)
-            return open_record(stage, &value.head, value.stored, out, err);
+            return open_record(stage, &value.head, value.stored, hash, out, err);
         ROT_TRY(open_block(stage, &value, first_row, err));
     }
-    return get_member(stage, row, out, err);
+    return get_member(stage, row, hash, out, err);
 }
 
 int rot_stage_get(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err)

@@ -15,6 +15,8 @@ int rot_shard_open(const char *path, const rot_stage_spec *spec, uint32_t shard,
     ROT_GO(rot_tree_open(&out->map, &out->tree, err));
     if (memcmp(out->map.bytes + ROT_NOTE_AT, note, ROT_NOTE) != 0)
         ROT_FAIL_GO(err, ROT_ERR_CORRUPT, "this is not shard %u of this stage", shard);
+    rot_trailer trailer;
+    if (rot_shard_trailer(out, spec, shard, &trailer, NULL) == 0) out->hashes = trailer.hashes;
     return 0;
 done:
     rot_shard_close(out);

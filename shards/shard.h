@@ -9,6 +9,9 @@ typedef struct rot_shard {
     rot_map map;
     rot_tree tree;
     uint64_t first_row, n_rows;
+    // The trailer's record hashes (n_rows, 16), which bind a record to its row: the tree alone could lead
+    // to another's. NULL if the trailer is damaged; then records are known by their own hashes alone.
+    const uint8_t *hashes;
 } rot_shard;
 
 typedef struct rot_trailer {

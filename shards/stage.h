@@ -29,7 +29,6 @@ struct rot_stage {
     uint64_t block_row;      // its first
     uint32_t member;         // where the last read stopped: the next member and its offset
     size_t member_at;
-    uint8_t hash[16];        // of the record that was read last
 };
 
 // Opens shard `shard` of the stage if it is not. ROT_ERR_CORRUPT with path and cause.
