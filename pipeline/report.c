@@ -25,7 +25,7 @@ static const char style[] =
     "pre,.trace{white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.45 "
     "ui-monospace,monospace}\n"
     "figure{margin:1rem 2rem 1rem "
-    "0;display:inline-block;width:min(34rem,100%)}figcaption{font-weight:600}\n"
+    "0;display:inline-block;width:min(32rem,100%)}figcaption{font-weight:600}\n"
     ".plot{width:100%;height:auto}.plot text{font:11px "
     "system-ui,sans-serif;fill:var(--soft)}.bar{fill:var(--accent)}\n"
     ".picture{overflow-x:auto;margin:.3rem 0}.picture svg{background:#fff;display:block}\n"

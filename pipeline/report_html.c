@@ -84,7 +84,7 @@ void report_histogram(rot_str *html, const report_values *v, const char *title)
                        counts[b]);
     }
     rot_str_printf(html,
-                   "<text x=\"0\" y=\"10\">%zu at most in a bin of %llu</text>"
+                   "<text x=\"0\" y=\"10\">tallest bar: %zu; a bar is %llu wide</text>"
                    "<text x=\"0\" y=\"%d\">%u</text><text x=\"%d\" y=\"%d\" "
                    "text-anchor=\"end\">%u</text></svg></figure>\n",
                    most, (unsigned long long)step, PLOT_H + 30, low, PLOT_W, PLOT_H + 30, high);
