@@ -8,16 +8,27 @@
 
 enum { MAX_BYTES = 64 << 20 };
 
+static int open_faces(rot_glyphs *glyphs, rot_err *err)
+{
+    const rot_renderer *renderer = glyphs->renderer;
+    int rc = rot_faces_open(&glyphs->faces, err);
+    for (int i = 0; i < renderer->n_fonts && rc == 0; i++) {
+        const rot_font *font = &renderer->fonts[i];
+        rc = rot_faces_add(&glyphs->faces, font->path, font->bytes, font->n_bytes, font->index,
+                           renderer->options.size_px, err);
+    }
+    if (rc < 0) rot_faces_close(&glyphs->faces);
+    return rc;
+}
+
 int rot_glyphs_open(rot_glyphs *glyphs, const rot_renderer *renderer, rot_err *err)
 {
     memset(glyphs, 0, sizeof *glyphs);
     glyphs->renderer = renderer;
     int rc;
-    ROT_GO(rot_faces_open(&glyphs->faces, err));
+    ROT_GO(open_faces(glyphs, err));
     for (int i = 0; i < renderer->n_fonts; i++) {
         const rot_font *font = &renderer->fonts[i];
-        ROT_GO(rot_faces_add(&glyphs->faces, font->path, font->bytes, font->n_bytes, font->index,
-                             renderer->options.size_px, err));
         glyphs->table[i] = rot_calloc(font->n_glyphs, sizeof *glyphs->table[i]);
         if (!glyphs->table[i]) {
             rc = rot_no_memory(err, font->n_glyphs * sizeof *glyphs->table[i], "a table of glyphs");
@@ -35,6 +46,11 @@ void rot_glyphs_close(rot_glyphs *glyphs)
     rot_arena_free(&glyphs->arena);
     rot_faces_close(&glyphs->faces);
     memset(glyphs, 0, sizeof *glyphs);
+}
+
+int rot_glyphs_mend(rot_glyphs *glyphs, rot_err *err)
+{
+    return glyphs->faces.library ? 0 : open_faces(glyphs, err);
 }
 
 bool rot_glyphs_trim(rot_glyphs *glyphs)
@@ -134,6 +150,14 @@ static int draw(rot_glyphs *glyphs, int font, uint32_t glyph_id, rot_glyph *glyp
     return copy_bitmap(glyphs, glyph, &face->glyph->bitmap, path, err);
 }
 
+static int draw_guarded(rot_glyphs *glyphs, int font, uint32_t glyph_id, rot_glyph *glyph, rot_err *err)
+{
+    if (!rot_faces_guard(&glyphs->faces)) return rot_no_memory(err, sizeof *glyph, "a glyph");
+    int rc = draw(glyphs, font, glyph_id, glyph, err);
+    rot_faces_unguard(&glyphs->faces);
+    return rc;
+}
+
 int rot_glyphs_get(rot_glyphs *glyphs, int font, uint32_t glyph_id, const rot_glyph **out, rot_err *err)
 {
     const rot_font *of = &glyphs->renderer->fonts[font];
@@ -144,7 +168,7 @@ int rot_glyphs_get(rot_glyphs *glyphs, int font, uint32_t glyph_id, const rot_gl
     if (!known) {
         rot_glyph *glyph = take(glyphs, sizeof *glyph);
         if (!glyph) return rot_no_memory(err, sizeof *glyph, "a glyph");
-        ROT_TRY(draw(glyphs, font, glyph_id, glyph, err));
+        ROT_TRY(draw_guarded(glyphs, font, glyph_id, glyph, err));
         glyphs->table[font][glyph_id] = known = glyph;
     }
     *out = known;

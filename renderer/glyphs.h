@@ -31,6 +31,8 @@ typedef struct rot_glyphs {
 
 int rot_glyphs_open(rot_glyphs *glyphs, const struct rot_renderer *renderer, rot_err *err);
 void rot_glyphs_close(rot_glyphs *glyphs);
+// Opens the faces again after FreeType ran out of memory (face.h).
+int rot_glyphs_mend(rot_glyphs *glyphs, rot_err *err);
 // Forgets all bitmaps if they take more than a fixed amount of memory; true if so (pointers are stale).
 bool rot_glyphs_trim(rot_glyphs *glyphs);
 

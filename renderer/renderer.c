@@ -60,6 +60,13 @@ static int check(const rot_render_options *o, rot_err *err)
     ROT_TRY(check_int("width_px", o->width_px, 1, 65536, err));
     ROT_TRY(check_int("page_height_px", o->page_height_px, 0, 65536, err));
     ROT_TRY(check_int("line_spacing_px", o->line_spacing_px, 0, 1024, err));
+    rot_render_options plain = rot_render_options_default();
+    if (o->mode == ROT_MODE_LINE &&
+        (o->width_px != plain.width_px || o->page_height_px != plain.page_height_px ||
+         o->line_spacing_px != plain.line_spacing_px))
+        ROT_FAIL(err, ROT_ERR_CONFIG, "width_px, page_height_px and line_spacing_px have no effect in mode line");
+    if (o->mode == ROT_MODE_PAGE && o->height_px != plain.height_px)
+        ROT_FAIL(err, ROT_ERR_CONFIG, "height_px has no effect in mode page: page_height_px is the page's");
     if (o->mode == ROT_MODE_PAGE && o->width_px <= 2 * o->padding_px)
         ROT_FAIL(err, ROT_ERR_CONFIG, "width_px %d leaves no room between two paddings of %d px", o->width_px,
                  o->padding_px);

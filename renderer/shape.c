@@ -177,6 +177,14 @@ static int shape_basic(rot_render_worker *worker, const uint8_t *fonts, rot_err 
     return 0;
 }
 
+static int shape_basic_guarded(rot_render_worker *worker, const uint8_t *fonts, rot_err *err)
+{
+    if (!rot_faces_guard(&worker->glyphs.faces)) return rot_no_memory(err, sizeof(void *), "a glyph");
+    int rc = shape_basic(worker, fonts, err);
+    rot_faces_unguard(&worker->glyphs.faces);
+    return rc;
+}
+
 int rot_shape_line(rot_render_worker *worker, const char *text, size_t n_bytes, rot_err *err)
 {
     rot_shaper *shaper = &worker->shaper;
@@ -191,7 +199,7 @@ int rot_shape_line(rot_render_worker *worker, const char *text, size_t n_bytes, 
         fonts = choose_fonts(renderer, shaper);
     }
     ROT_TRY(rot_grow(&shaper->glyphs, &shaper->glyphs_capacity, n, sizeof *shaper->glyphs, err));
-    if (renderer->options.layout == ROT_LAYOUT_BASIC) return shape_basic(worker, fonts, err);
+    if (renderer->options.layout == ROT_LAYOUT_BASIC) return shape_basic_guarded(worker, fonts, err);
     const rot_text_run *runs;
     size_t n_runs;
     ROT_TRY(rot_itemize(&shaper->itemizer, shaper->code_points, n, fonts, &runs, &n_runs, err));

@@ -11,8 +11,48 @@ enum { FIRST_SLOTS = 1024, MAX_WORDS = 1 << 18, MAX_BYTES = 64 << 20, LONGEST_WO
 
 /* ---- which texts ------------------------------------------------------------------------------- */
 
-// True if a lookup of the font's GSUB or GPOS has the space anywhere in what it matches or makes, or if
-// kerning comes from tables that we do not look into.
+// Lookups of the features that scripts apply always, which no list of feature names reaches.
+static void add_required(hb_face_t *face, hb_tag_t table, const hb_tag_t *scripts, hb_set_t *lookups)
+{
+    for (; *scripts; scripts++) {
+        unsigned script, feature, n = 64, found[64];
+        if (!hb_ot_layout_table_find_script(face, table, *scripts, &script) ||
+            !hb_ot_layout_language_get_required_feature_index(face, table, script,
+                                                              HB_OT_LAYOUT_DEFAULT_LANGUAGE_INDEX, &feature))
+            continue;
+        for (unsigned start = 0; n == 64; start += n) {
+            hb_ot_layout_feature_get_lookups(face, table, feature, start, &n, found);
+            for (unsigned i = 0; i < n; i++) hb_set_add(lookups, found[i]);
+        }
+    }
+}
+
+// Whether a lookup that HarfBuzz may apply to Latin or Common text without being asked has the space
+// anywhere in what it matches or makes.
+static bool lookups_know_space(hb_face_t *face, hb_tag_t table, uint32_t space_id)
+{
+    static const hb_tag_t scripts[] = {HB_TAG('l', 'a', 't', 'n'), HB_OT_TAG_DEFAULT_SCRIPT,
+                                       HB_TAG('d', 'f', 'l', 't'), HB_TAG_NONE};
+    static const hb_tag_t features[] = {
+        HB_TAG('r', 'v', 'r', 'n'), HB_TAG('l', 't', 'r', 'a'), HB_TAG('l', 't', 'r', 'm'), HB_TAG('r', 'a', 'n', 'd'),
+        HB_TAG('a', 'b', 'v', 'm'), HB_TAG('b', 'l', 'w', 'm'), HB_TAG('c', 'c', 'm', 'p'), HB_TAG('l', 'o', 'c', 'l'),
+        HB_TAG('m', 'a', 'r', 'k'), HB_TAG('m', 'k', 'm', 'k'), HB_TAG('r', 'l', 'i', 'g'), HB_TAG('c', 'a', 'l', 't'),
+        HB_TAG('c', 'l', 'i', 'g'), HB_TAG('c', 'u', 'r', 's'), HB_TAG('d', 'i', 's', 't'), HB_TAG('k', 'e', 'r', 'n'),
+        HB_TAG('l', 'i', 'g', 'a'), HB_TAG('r', 'c', 'l', 't'), HB_TAG_NONE};
+    hb_set_t *lookups = hb_set_create(), *glyphs = hb_set_create();
+    hb_ot_layout_collect_lookups(face, table, scripts, NULL, features, lookups);
+    add_required(face, table, scripts, lookups);
+    bool known = !hb_set_allocation_successful(lookups);
+    for (hb_codepoint_t i = HB_SET_VALUE_INVALID; !known && hb_set_next(lookups, &i);) {
+        hb_ot_layout_lookup_collect_glyphs(face, table, i, glyphs, glyphs, glyphs, glyphs);
+        known = hb_set_has(glyphs, space_id) || !hb_set_allocation_successful(glyphs);
+    }
+    hb_set_destroy(lookups);
+    hb_set_destroy(glyphs);
+    return known;
+}
+
+// The same of a whole font; tables whose rules we do not look into count as knowing.
 static bool font_knows_space(const rot_font *font, uint32_t space_id)
 {
     hb_face_t *face = hb_font_get_face(font->hb);
@@ -25,19 +65,7 @@ static bool font_knows_space(const rot_font *font, uint32_t space_id)
         hb_blob_destroy(blob);
         if (n) return true;
     }
-    hb_set_t *set = hb_set_create();
-    bool known = false;
-    static const hb_tag_t tables[] = {HB_OT_TAG_GSUB, HB_OT_TAG_GPOS};
-    for (int t = 0; t < 2; t++) {
-        unsigned n = hb_ot_layout_table_get_lookup_count(face, tables[t]);
-        for (unsigned i = 0; i < n && !known; i++) {
-            hb_set_clear(set);
-            hb_ot_layout_lookup_collect_glyphs(face, tables[t], i, set, set, set, set);
-            known = hb_set_has(set, space_id) || !hb_set_allocation_successful(set);
-        }
-    }
-    hb_set_destroy(set);
-    return known;
+    return lookups_know_space(face, HB_OT_TAG_GSUB, space_id) || lookups_know_space(face, HB_OT_TAG_GPOS, space_id);
 }
 
 static rot_class classify(const rot_font *font, uint32_t c)

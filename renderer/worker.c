@@ -282,6 +282,13 @@ static int draw_page(rot_render_worker *worker, rot_image *image, rot_render_inf
                       image, info, err);
 }
 
+// Before each text: bounded caches, whole faces.
+static int start(rot_render_worker *worker, rot_err *err)
+{
+    if (rot_glyphs_trim(&worker->glyphs)) rot_words_forget(&worker->words);
+    return rot_glyphs_mend(&worker->glyphs, err);
+}
+
 int rot_render(rot_render_worker *worker, const char *text, size_t n_bytes, rot_image *image,
                rot_render_info *info, rot_err *err)
 {
@@ -291,7 +298,7 @@ int rot_render(rot_render_worker *worker, const char *text, size_t n_bytes, rot_
     *info = (rot_render_info){.lines = 1};
     *image = (rot_image){0};
     worker->n_lines = 0;
-    if (rot_glyphs_trim(&worker->glyphs)) rot_words_forget(&worker->words);
+    ROT_TRY(start(worker, err));
     ROT_TRY(make_text(worker, text, n_bytes, err));
     if (o->mode == ROT_MODE_PAGE) return draw_page(worker, image, info, err);
     if (o->newline == ROT_NEWLINE_KEEP && memchr(worker->text, '\n', worker->n_text))
@@ -314,7 +321,7 @@ int rot_render_text_length(rot_render_worker *worker, const char *text, size_t n
     ROT_TRY(check_text(text, n_bytes, err));
     if (n_bytes && memchr(text, '\n', n_bytes))
         ROT_FAIL(err, ROT_ERR_USAGE, "a text of several lines has no length");
-    if (rot_glyphs_trim(&worker->glyphs)) rot_words_forget(&worker->words);
+    ROT_TRY(start(worker, err));
     ROT_TRY(rot_measure_line(worker, text, n_bytes, &advance, err));
     *length_px = (double)advance / 64;
     return 0;
