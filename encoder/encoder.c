@@ -101,7 +101,8 @@ int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_
     const rot_vision_config *c = rot_checkpoint_config(checkpoint);
     encoder->preprocessor = *rot_checkpoint_preprocessor(checkpoint);
     encoder->merge = c->merge;
-    encoder->patch_values = (size_t)c->in_channels * (size_t)c->temporal * (size_t)(c->patch_px * c->patch_px);
+    encoder->patch_values =
+        (size_t)c->in_channels * (size_t)c->temporal * (size_t)(c->patch_px * c->patch_px);
     encoder->out_width = (size_t)c->out_width;
     ROT_GO(rot_tower_open(checkpoint, encoder->backend, &encoder->tower, err));
     *out = encoder;
@@ -130,7 +131,8 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-// Resamples images [0, n) into encoder->pixels, images in parallel. The first error in order is reported.
+// Resamples images [0, n) into encoder->pixels, images in parallel. The first error in order is
+// reported.
 static int resample(rot_encoder *encoder, const rot_image *images, const rot_grid *grids, size_t n,
                     size_t first, rot_err *err)
 {
@@ -143,8 +145,9 @@ static int resample(rot_encoder *encoder, const rot_image *images, const rot_gri
 #pragma omp parallel for schedule(dynamic, 1) num_threads(encoder->threads)
     for (size_t i = 0; i < n; i++) {
         rot_err mine = {0};
-        if (rot_geometry_pixels(encoder->geometry, &encoder->preprocessor, &images[i], encoder->background,
-                                &grids[i], encoder->pixels + rows[i] * encoder->patch_values, &mine) == 0)
+        if (rot_geometry_pixels(encoder->geometry, &encoder->preprocessor, &images[i],
+                                encoder->background, &grids[i],
+                                encoder->pixels + rows[i] * encoder->patch_values, &mine) == 0)
             continue;
 #pragma omp critical(rot_encoder_resample)
         if (i < failed) {
@@ -172,8 +175,8 @@ static int reserve_pixels(rot_encoder *encoder, size_t rows, rot_err *err)
     return 0;
 }
 
-int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids, size_t n,
-                       void *out, rot_err *err)
+int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
+                       size_t n, void *out, rot_err *err)
 {
     rot_err ignored;
     if (!err) err = &ignored;
@@ -199,7 +202,8 @@ int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_
 
 const rot_encoder_stage *rot_encoder_stages(const rot_encoder *encoder, size_t *n)
 {
-    rot_encoder *e = (rot_encoder *)(uintptr_t)encoder; // the table is a cache of what the parts counted
+    rot_encoder *e =
+        (rot_encoder *)(uintptr_t)encoder; // the table is a cache of what the parts counted
     size_t count;
     const rot_encoder_stage *stages = rot_tower_stages(e->tower, &count);
     e->stages[0] = (rot_encoder_stage){"resample", e->resample_seconds, 0};

@@ -1,5 +1,5 @@
-// A vision tower as data and one walk over it. A family names what differs between models; another tower
-// of the same kind is another row of the table.
+// A vision tower as data and one walk over it. A family names what differs between models; another
+// tower of the same kind is another row of the table.
 #include "encoder/tower.h"
 
 #include <math.h>
@@ -36,14 +36,23 @@ int rot_tower_supports(const char *model_type, rot_err *err)
     for (int i = 0; i < N_FAMILIES; i++)
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "",
                  families[i].model_types[0]);
-    ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "model_type \"%s\" has no vision tower here; there are: %s", model_type, known);
+    ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "model_type \"%s\" has no vision tower here; there are: %s",
+             model_type, known);
 }
 
 static const char *const stage_names[N_STAGES] = {
-    [STAGE_TABLES] = "position tables", [STAGE_UPLOAD] = "upload",        [STAGE_PATCH] = "patch embedding",
-    [STAGE_NORM] = "layer norm",        [STAGE_QKV] = "q, k, v",          [STAGE_ROPE] = "rotation, split",
-    [STAGE_ATTENTION] = "attention",    [STAGE_PROJ] = "projection",      [STAGE_FC1] = "mlp fc1 + gelu",
-    [STAGE_FC2] = "mlp fc2",            [STAGE_MERGER] = "merger",        [STAGE_DOWNLOAD] = "download",
+    [STAGE_TABLES] = "position tables",
+    [STAGE_UPLOAD] = "upload",
+    [STAGE_PATCH] = "patch embedding",
+    [STAGE_NORM] = "layer norm",
+    [STAGE_QKV] = "q, k, v",
+    [STAGE_ROPE] = "rotation, split",
+    [STAGE_ATTENTION] = "attention",
+    [STAGE_PROJ] = "projection",
+    [STAGE_FC1] = "mlp fc1 + gelu",
+    [STAGE_FC2] = "mlp fc2",
+    [STAGE_MERGER] = "merger",
+    [STAGE_DOWNLOAD] = "download",
 };
 
 const rot_encoder_stage *rot_tower_stages(const rot_tower *tower, size_t *n)
@@ -69,8 +78,8 @@ static void book(rot_tower *tower, int stage, double *since, double work)
     *since = t;
 }
 
-static int linear(rot_tower *tower, int stage, double *since, const rot_linear *weight, size_t n_in, size_t n_out,
-                  size_t rows, const rot_buffer *in, rot_buffer *out, rot_err *err)
+static int linear(rot_tower *tower, int stage, double *since, const rot_linear *weight, size_t n_in,
+                  size_t n_out, size_t rows, const rot_buffer *in, rot_buffer *out, rot_err *err)
 {
     ROT_TRY(tower->backend->ops->linear(tower->backend, weight, rows, in, out, err));
     book(tower, stage, since, 2.0 * (double)rows * (double)n_in * (double)n_out);
@@ -83,7 +92,8 @@ static int reserve(rot_tower *tower, size_t rows, rot_err *err)
     if (rows <= tower->capacity) return 0;
     rot_backend *b = tower->backend;
     const rot_vision_config *c = &tower->config;
-    size_t width = (size_t)c->width, cell = (size_t)(c->merge * c->merge), half = width / (size_t)c->heads / 2;
+    size_t width = (size_t)c->width, cell = (size_t)(c->merge * c->merge),
+           half = width / (size_t)c->heads / 2;
     rot_tower_free_buffers(tower);
     rows = (rows + cell - 1) / cell * cell;
     const struct {
@@ -98,20 +108,24 @@ static int reserve(rot_tower *tower, size_t rows, rot_err *err)
         {&tower->q, ROT_ELEM_ACT, rows, width},
         {&tower->k, ROT_ELEM_ACT, rows, width},
         {&tower->v, ROT_ELEM_ACT, rows, width},
-        {&tower->hidden, ROT_ELEM_ACT, rows, (size_t)c->mlp_width > width ? (size_t)c->mlp_width : width},
+        {&tower->hidden, ROT_ELEM_ACT, rows,
+         (size_t)c->mlp_width > width ? (size_t)c->mlp_width : width},
         {&tower->cosines, ROT_ELEM_F32, rows, half},
         {&tower->sines, ROT_ELEM_F32, rows, half},
         {&tower->out, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width},
     };
     for (size_t i = 0; i < sizeof plan / sizeof *plan; i++)
-        ROT_TRY(b->ops->buffer_new(b, plan[i].elem, plan[i].rows, plan[i].width, plan[i].buffer, err));
+        ROT_TRY(
+            b->ops->buffer_new(b, plan[i].elem, plan[i].rows, plan[i].width, plan[i].buffer, err));
     tower->capacity = rows;
     return 0;
 }
 
 size_t rot_tower_rows(const rot_tower *tower)
 {
-    enum { BUDGET = 64 << 20 }; // bytes of activations: larger batches gain nothing and leave the caches
+    enum {
+        BUDGET = 64 << 20
+    }; // bytes of activations: larger batches gain nothing and leave the caches
     const rot_vision_config *c = &tower->config;
     size_t act = tower->backend->precision == ROT_PRECISION_BF16 ? 2 : 4;
     size_t per_row = 4 * (size_t)c->width + act * (7 * (size_t)c->width + (size_t)c->mlp_width) +
@@ -121,15 +135,17 @@ size_t rot_tower_rows(const rot_tower *tower)
 }
 
 // The tables of one image, at its rows of the batch's.
-static int image_tables(const rot_tower *tower, const rot_grid *grids, const rot_segments *segments, int i,
-                        float *positions, float *cosines, float *sines, rot_err *err)
+static int image_tables(const rot_tower *tower, const rot_grid *grids, const rot_segments *segments,
+                        int i, float *positions, float *cosines, float *sines, rot_err *err)
 {
     const rot_vision_config *c = &tower->config;
-    size_t width = (size_t)c->width, half = width / (size_t)c->heads / 2, row = (size_t)segments->starts[i];
+    size_t width = (size_t)c->width, half = width / (size_t)c->heads / 2,
+           row = (size_t)segments->starts[i];
     int h = grids[i].grid_h, w = grids[i].grid_w;
-    rot_tower_positions(tower->positions, tower->side, c->width, c->merge, h, w, positions + row * width);
-    return rot_tower_rotations(tower->family->rope_theta, (int)(2 * half), c->merge, h, w, cosines + row * half,
-                               sines + row * half, err);
+    rot_tower_positions(tower->positions, tower->side, c->width, c->merge, h, w,
+                        positions + row * width);
+    return rot_tower_rotations(tower->family->rope_theta, (int)(2 * half), c->merge, h, w,
+                               cosines + row * half, sines + row * half, err);
 }
 
 static bool same_grid(const rot_grid *a, const rot_grid *b)
@@ -137,13 +153,16 @@ static bool same_grid(const rot_grid *a, const rot_grid *b)
     return a->grid_h == b->grid_h && a->grid_w == b->grid_w;
 }
 
-// Uploads what depends on the grids alone: interpolated positions into x, to which the patch embedding
-// adds, and the rotations. A grid is computed once per batch and copied to its other images.
-static int upload_tables(rot_tower *tower, const rot_grid *grids, const rot_segments *segments, rot_err *err)
+// Uploads what depends on the grids alone: interpolated positions into x, to which the patch
+// embedding adds, and the rotations. A grid is computed once per batch and copied to its other
+// images.
+static int upload_tables(rot_tower *tower, const rot_grid *grids, const rot_segments *segments,
+                         rot_err *err)
 {
     rot_backend *b = tower->backend;
     const rot_vision_config *c = &tower->config;
-    size_t width = (size_t)c->width, half = width / (size_t)c->heads / 2, rows = (size_t)segments->starts[segments->n];
+    size_t width = (size_t)c->width, half = width / (size_t)c->heads / 2,
+           rows = (size_t)segments->starts[segments->n];
     size_t n_bytes = rows * (width + 2 * half) * sizeof(float);
     float *positions = rot_aligned_malloc(n_bytes); // (rows, width)
     if (!positions) return rot_no_memory(err, n_bytes, "position tables");
@@ -154,7 +173,8 @@ static int upload_tables(rot_tower *tower, const rot_grid *grids, const rot_segm
         bool first = true;
         for (int k = 0; k < i && first; k++) first = !same_grid(&grids[k], &grids[i]);
         rot_err mine;
-        int status = first ? image_tables(tower, grids, segments, i, positions, cosines, sines, &mine) : 0;
+        int status =
+            first ? image_tables(tower, grids, segments, i, positions, cosines, sines, &mine) : 0;
         if (status < 0) {
 #pragma omp critical(rot_tower_tables)
             rc = rot_err_set(err, status, "%s", mine.message);
@@ -164,7 +184,8 @@ static int upload_tables(rot_tower *tower, const rot_grid *grids, const rot_segm
         int k = 0;
         while (!same_grid(&grids[k], &grids[i])) k++;
         if (k == i) continue;
-        size_t from = (size_t)segments->starts[k], to = (size_t)segments->starts[i], n = (size_t)grids[i].n_patches;
+        size_t from = (size_t)segments->starts[k], to = (size_t)segments->starts[i],
+               n = (size_t)grids[i].n_patches;
         memcpy(positions + to * width, positions + from * width, n * width * sizeof *positions);
         memcpy(cosines + to * half, cosines + from * half, n * half * sizeof *cosines);
         memcpy(sines + to * half, sines + from * half, n * half * sizeof *sines);
@@ -179,27 +200,36 @@ static int upload_tables(rot_tower *tower, const rot_grid *grids, const rot_segm
 }
 
 // x += proj(attention(norm1(x))); x += fc2(gelu(fc1(norm2(x))))
-static int run_block(rot_tower *tower, const rot_tower_block *block, const rot_segments *segments, double pairs,
-                     double *since, rot_err *err)
+static int run_block(rot_tower *tower, const rot_tower_block *block, const rot_segments *segments,
+                     double pairs, double *since, rot_err *err)
 {
     rot_backend *b = tower->backend;
     const rot_vision_config *c = &tower->config;
-    size_t rows = (size_t)segments->starts[segments->n], width = (size_t)c->width, mlp = (size_t)c->mlp_width;
+    size_t rows = (size_t)segments->starts[segments->n], width = (size_t)c->width,
+           mlp = (size_t)c->mlp_width;
     rot_heads heads = {c->heads, c->width / c->heads};
     float eps = tower->family->norm_eps;
-    b->ops->layer_norm(b, rows, width, eps, tower->x, block->norm1.gamma, block->norm1.beta, tower->h);
+    b->ops->layer_norm(b, rows, width, eps, tower->x, block->norm1.gamma, block->norm1.beta,
+                       tower->h);
     book(tower, STAGE_NORM, since, 0);
-    ROT_TRY(linear(tower, STAGE_QKV, since, block->qkv, width, 3 * width, rows, tower->h, tower->qkv, err));
-    b->ops->rope_split(b, segments, heads, tower->qkv, tower->cosines, tower->sines, tower->q, tower->k, tower->v);
+    ROT_TRY(linear(tower, STAGE_QKV, since, block->qkv, width, 3 * width, rows, tower->h,
+                   tower->qkv, err));
+    b->ops->rope_split(b, segments, heads, tower->qkv, tower->cosines, tower->sines, tower->q,
+                       tower->k, tower->v);
     book(tower, STAGE_ROPE, since, 0);
     float scale = 1.0f / sqrtf((float)heads.head_dim);
-    ROT_TRY(b->ops->attention(b, segments, heads, scale, tower->q, tower->k, tower->v, tower->h, err));
+    ROT_TRY(
+        b->ops->attention(b, segments, heads, scale, tower->q, tower->k, tower->v, tower->h, err));
     book(tower, STAGE_ATTENTION, since, 4.0 * pairs * (double)width);
-    ROT_TRY(linear(tower, STAGE_PROJ, since, block->proj, width, width, rows, tower->h, tower->x, err));
-    b->ops->layer_norm(b, rows, width, eps, tower->x, block->norm2.gamma, block->norm2.beta, tower->h);
+    ROT_TRY(
+        linear(tower, STAGE_PROJ, since, block->proj, width, width, rows, tower->h, tower->x, err));
+    b->ops->layer_norm(b, rows, width, eps, tower->x, block->norm2.gamma, block->norm2.beta,
+                       tower->h);
     book(tower, STAGE_NORM, since, 0);
-    ROT_TRY(linear(tower, STAGE_FC1, since, block->fc1, width, mlp, rows, tower->h, tower->hidden, err));
-    return linear(tower, STAGE_FC2, since, block->fc2, mlp, width, rows, tower->hidden, tower->x, err);
+    ROT_TRY(linear(tower, STAGE_FC1, since, block->fc1, width, mlp, rows, tower->h, tower->hidden,
+                   err));
+    return linear(tower, STAGE_FC2, since, block->fc2, mlp, width, rows, tower->hidden, tower->x,
+                  err);
 }
 
 // out = fc2(gelu(fc1(norm(x) seen as (rows / 4, 4 width)))): the norm comes before the reshape
@@ -211,13 +241,14 @@ static int run_merger(rot_tower *tower, size_t rows, double *since, rot_err *err
     b->ops->layer_norm(b, rows, width, tower->family->norm_eps, tower->x, tower->merger_norm.gamma,
                        tower->merger_norm.beta, tower->h);
     book(tower, STAGE_NORM, since, 0);
-    ROT_TRY(linear(tower, STAGE_MERGER, since, tower->merger_fc1, wide, wide, rows / cell, tower->h, tower->hidden,
-                   err));
-    return linear(tower, STAGE_MERGER, since, tower->merger_fc2, wide, (size_t)c->out_width, rows / cell,
-                  tower->hidden, tower->out, err);
+    ROT_TRY(linear(tower, STAGE_MERGER, since, tower->merger_fc1, wide, wide, rows / cell, tower->h,
+                   tower->hidden, err));
+    return linear(tower, STAGE_MERGER, since, tower->merger_fc2, wide, (size_t)c->out_width,
+                  rows / cell, tower->hidden, tower->out, err);
 }
 
-// Offsets of the images in the packed batch, and the sum of squares of their lengths (for the work).
+// Offsets of the images in the packed batch, and the sum of squares of their lengths (for the
+// work).
 static int32_t *starts_of(const rot_grid *grids, size_t n, int merge, double *pairs, rot_err *err)
 {
     int32_t *starts = rot_malloc((n + 1) * sizeof *starts);
@@ -231,7 +262,8 @@ static int32_t *starts_of(const rot_grid *grids, size_t n, int merge, double *pa
         const rot_grid *g = &grids[i];
         if (g->grid_h < merge || g->grid_w < merge || g->grid_h % merge || g->grid_w % merge ||
             g->n_patches != g->grid_h * g->grid_w || g->n_patches > INT32_MAX - starts[i]) {
-            rot_err_set(err, ROT_ERR_USAGE, "image %zu: a grid of %d x %d patches", i, g->grid_h, g->grid_w);
+            rot_err_set(err, ROT_ERR_USAGE, "image %zu: a grid of %d x %d patches", i, g->grid_h,
+                        g->grid_w);
             rot_free(starts);
             return NULL;
         }
@@ -258,9 +290,10 @@ int rot_tower_run(rot_tower *tower, const float *pixels, const rot_grid *grids, 
     book(tower, STAGE_TABLES, &since, 0);
     b->ops->upload(b, tower->pixels, 0, rows, pixels);
     book(tower, STAGE_UPLOAD, &since, 0);
-    ROT_GO(linear(tower, STAGE_PATCH, &since, tower->patch, tower->patch_values, (size_t)c->width, rows,
-                  tower->pixels, tower->x, err));
-    for (int i = 0; i < c->depth; i++) ROT_GO(run_block(tower, &tower->blocks[i], &segments, pairs, &since, err));
+    ROT_GO(linear(tower, STAGE_PATCH, &since, tower->patch, tower->patch_values, (size_t)c->width,
+                  rows, tower->pixels, tower->x, err));
+    for (int i = 0; i < c->depth; i++)
+        ROT_GO(run_block(tower, &tower->blocks[i], &segments, pairs, &since, err));
     ROT_GO(run_merger(tower, rows, &since, err));
     b->ops->download(b, tower->out, 0, rows / (size_t)(c->merge * c->merge), out);
     book(tower, STAGE_DOWNLOAD, &since, 0);

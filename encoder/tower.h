@@ -10,36 +10,39 @@
 typedef struct rot_tower rot_tower;
 
 // Packs the weights tensor by tensor from the checkpoint's map, which may be closed afterwards.
-// ROT_ERR_FORMAT: a value that is not finite (or not in bfloat16 where that is the precision), named.
-// ROT_ERR_UNSUPPORTED: a model_type without a family. The tower uses `backend` and does not own it.
-int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, rot_tower **out, rot_err *err);
+// ROT_ERR_FORMAT: a value that is not finite (or not in bfloat16 where that is the precision),
+// named. ROT_ERR_UNSUPPORTED: a model_type without a family. The tower uses `backend` and does not
+// own it.
+int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, rot_tower **out,
+                   rot_err *err);
 void rot_tower_close(rot_tower **tower);
 
-// ROT_ERR_UNSUPPORTED unless there is a family for this model_type; the message lists those there are.
+// ROT_ERR_UNSUPPORTED unless there is a family for this model_type; the message lists those there
+// are.
 int rot_tower_supports(const char *model_type, rot_err *err);
 
-// Patch rows that one call should have at most, so that activations stay under the budget of memory; an
-// image that alone has more is run alone.
+// Patch rows that one call should have at most, so that activations stay under the budget of
+// memory; an image that alone has more is run alone.
 size_t rot_tower_rows(const rot_tower *tower);
 
-// One packed batch. pixels (sum of n_patches, patch values) as rot_geometry_pixels writes them, image
-// after image; out (sum of K, out_width) in the backend's ACT type: float32 or bfloat16.
+// One packed batch. pixels (sum of n_patches, patch values) as rot_geometry_pixels writes them,
+// image after image; out (sum of K, out_width) in the backend's ACT type: float32 or bfloat16.
 int rot_tower_run(rot_tower *tower, const float *pixels, const rot_grid *grids, size_t n, void *out,
                   rot_err *err);
 
 // Time and work of each stage since the tower was opened; a table of *n entries owned by the tower.
 const rot_encoder_stage *rot_tower_stages(const rot_tower *tower, size_t *n);
 
-// tower_position.c. For grids whose sides are multiples of `merge`; rows in the order of the processors:
-// block row, block column, row and column within the block.
+// tower_position.c. For grids whose sides are multiples of `merge`; rows in the order of the
+// processors: block row, block column, row and column within the block.
 
-// The learned table (side * side, width) interpolated at the corners-aligned positions of the grid, in
-// float32, into out (grid_h * grid_w, width).
+// The learned table (side * side, width) interpolated at the corners-aligned positions of the grid,
+// in float32, into out (grid_h * grid_w, width).
 void rot_tower_positions(const float *table, int side, int width, int merge, int grid_h, int grid_w,
                          float *out);
-// Cosines and sines (grid_h * grid_w, head_dim / 2) of the two-dimensional rotation: the first half of a
-// row's angles belongs to its row index, the second to its column.
-int rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int grid_w, float *cosines,
-                        float *sines, rot_err *err);
+// Cosines and sines (grid_h * grid_w, head_dim / 2) of the two-dimensional rotation: the first half
+// of a row's angles belongs to its row index, the second to its column.
+int rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int grid_w,
+                        float *cosines, float *sines, rot_err *err);
 
 #endif

@@ -4,8 +4,8 @@
 
 #include "encoder/tower.h"
 
-// What differs between model families of the same plan: patches, blocks of norm, attention, norm, MLP,
-// then a merger of merge x merge patches.
+// What differs between model families of the same plan: patches, blocks of norm, attention, norm,
+// MLP, then a merger of merge x merge patches.
 enum { ROT_FAMILY_TYPES = 6 };
 
 typedef struct rot_tower_family {
@@ -30,8 +30,19 @@ typedef struct rot_tower_block {
 } rot_tower_block;
 
 enum {
-    STAGE_TABLES, STAGE_UPLOAD, STAGE_PATCH, STAGE_NORM, STAGE_QKV, STAGE_ROPE, STAGE_ATTENTION, STAGE_PROJ,
-    STAGE_FC1, STAGE_FC2, STAGE_MERGER, STAGE_DOWNLOAD, N_STAGES
+    STAGE_TABLES,
+    STAGE_UPLOAD,
+    STAGE_PATCH,
+    STAGE_NORM,
+    STAGE_QKV,
+    STAGE_ROPE,
+    STAGE_ATTENTION,
+    STAGE_PROJ,
+    STAGE_FC1,
+    STAGE_FC2,
+    STAGE_MERGER,
+    STAGE_DOWNLOAD,
+    N_STAGES
 };
 
 struct rot_tower {
@@ -47,12 +58,12 @@ struct rot_tower {
     rot_linear *merger_fc1, *merger_fc2; // 4 width -> 4 width -> out_width
     // activations for `capacity` patch rows
     size_t capacity;
-    rot_buffer *pixels;            // ACT (rows, patch_values)
-    rot_buffer *x;                 // F32 (rows, width): the residual stream
-    rot_buffer *h, *q, *k, *v;     // ACT (rows, width)
-    rot_buffer *qkv, *hidden;      // ACT (rows, 3 width), (rows, mlp_width)
-    rot_buffer *cosines, *sines;   // F32 (rows, head_dim / 2)
-    rot_buffer *out;               // ACT (rows / merge^2, out_width)
+    rot_buffer *pixels;          // ACT (rows, patch_values)
+    rot_buffer *x;               // F32 (rows, width): the residual stream
+    rot_buffer *h, *q, *k, *v;   // ACT (rows, width)
+    rot_buffer *qkv, *hidden;    // ACT (rows, 3 width), (rows, mlp_width)
+    rot_buffer *cosines, *sines; // F32 (rows, head_dim / 2)
+    rot_buffer *out;             // ACT (rows / merge^2, out_width)
     rot_encoder_stage stages[N_STAGES];
 };
 

@@ -1,5 +1,5 @@
-// Where a patch lies in its image: the interpolated position table and the angles of the rotation. Plain
-// double arithmetic instead of the C library's functions: the same bits on every machine.
+// Where a patch lies in its image: the interpolated position table and the angles of the rotation.
+// Plain double arithmetic instead of the C library's functions: the same bits on every machine.
 #include "encoder/tower.h"
 
 #include <math.h>
@@ -77,8 +77,8 @@ static double log_of(double x)
     return 2 * sum + halvings * 0x1.62e42fefa39efp-1;
 }
 
-// Sine and cosine of 0 <= x < 2^31, to about 1e-15: quarter turns off in three pieces of pi / 2 (each
-// but the last with so few bits that its product is exact), then Taylor's series.
+// Sine and cosine of 0 <= x < 2^31, to about 1e-15: quarter turns off in three pieces of pi / 2
+// (each but the last with so few bits that its product is exact), then Taylor's series.
 static void sine_cosine(double x, double *sine, double *cosine)
 {
     double n = floor(x * 0x1.45f306dc9c883p-1 + 0.5);
@@ -98,10 +98,10 @@ static void sine_cosine(double x, double *sine, double *cosine)
     }
 }
 
-// transformers 4.57.6, Qwen3VLVisionRotaryEmbedding and rot_pos_emb: inv_i = 1 / theta^(2 i / half) and
-// angle = position * inv_i, each step rounded to float32.
-int rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int grid_w, float *cosines,
-                        float *sines, rot_err *err)
+// transformers 4.57.6, Qwen3VLVisionRotaryEmbedding and rot_pos_emb: inv_i = 1 / theta^(2 i / half)
+// and angle = position * inv_i, each step rounded to float32.
+int rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int grid_w,
+                        float *cosines, float *sines, rot_err *err)
 {
     int half = head_dim / 2, quarter = half / 2, most = grid_h > grid_w ? grid_h : grid_w;
     size_t n = (size_t)most * (size_t)quarter;
@@ -124,7 +124,8 @@ int rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int g
         int at[2];
         place(patch, merge, grid_w, &at[0], &at[1]);
         for (int axis = 0; axis < 2; axis++) {
-            size_t from = (size_t)at[axis] * (size_t)quarter, to = (size_t)patch * (size_t)half + (size_t)(axis * quarter);
+            size_t from = (size_t)at[axis] * (size_t)quarter,
+                   to = (size_t)patch * (size_t)half + (size_t)(axis * quarter);
             memcpy(cosines + to, table + from, bytes);
             memcpy(sines + to, table + n + from, bytes);
         }

@@ -1,5 +1,5 @@
-// Loading: tensor by tensor from the checkpoint's map into the backend, so that no more than one tensor
-// is ever held twice.
+// Loading: tensor by tensor from the checkpoint's map into the backend, so that no more than one
+// tensor is ever held twice.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,12 +26,14 @@ static int read_floats(const loader *l, const char *name, size_t n, float **out)
                  tensor ? tensor->n_elements : 0, n);
     float *values = rot_aligned_malloc(n * sizeof *values);
     if (!values) return rot_no_memory(l->err, n * sizeof *values, name);
-    // over the last bfloat16, or halfway from there to the next power of two, rounding gives infinity
+    // over the last bfloat16, or halfway from there to the next power of two, rounding gives
+    // infinity
     bool bf16 = l->tower->backend->precision == ROT_PRECISION_BF16;
     float most = bf16 ? 0x1.fep127f : 0x1.fffffep127f;
     enum { PIECE = 1 << 16 };
     size_t n_pieces = (n + PIECE - 1) / PIECE, bad = SIZE_MAX;
-#pragma omp parallel for schedule(static) num_threads(l->tower->backend->threads) reduction(min : bad)
+#pragma omp parallel for schedule(static) num_threads(l->tower->backend->threads) reduction(min    \
+                                                                                            : bad)
     for (size_t piece = 0; piece < n_pieces; piece++) {
         size_t from = piece * PIECE, to = n - from < PIECE ? n : from + PIECE;
         rot_tensor_to_f32(tensor, from, to - from, values + from);
@@ -39,8 +41,9 @@ static int read_floats(const loader *l, const char *name, size_t n, float **out)
             if (!(fabsf(values[i]) <= most) && i < bad) bad = i;
     }
     if (bad != SIZE_MAX) {
-        int rc = rot_err_set(l->err, ROT_ERR_FORMAT, "%s: tensor %s: element %zu is %g, not a finite %s number",
-                             tensor->file, tensor->name, bad, (double)values[bad], bf16 ? "bf16" : "float");
+        int rc = rot_err_set(
+            l->err, ROT_ERR_FORMAT, "%s: tensor %s: element %zu is %g, not a finite %s number",
+            tensor->file, tensor->name, bad, (double)values[bad], bf16 ? "bf16" : "float");
         rot_free(values);
         return rc;
     }
@@ -48,8 +51,8 @@ static int read_floats(const loader *l, const char *name, size_t n, float **out)
     return 0;
 }
 
-static int read_linear(const loader *l, const char *name, size_t n_in, size_t n_out, rot_epilogue epilogue,
-                       rot_linear **out)
+static int read_linear(const loader *l, const char *name, size_t n_in, size_t n_out,
+                       rot_epilogue epilogue, rot_linear **out)
 {
     int rc = 0;
     char full[NAME_BYTES];
@@ -105,7 +108,8 @@ static int read_block(const loader *l, int i, rot_tower_block *block)
     char name[NAME_BYTES / 2];
     for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
         snprintf(name, sizeof name, "blocks.%d.%s", i, parts[p].name);
-        ROT_TRY(read_linear(l, name, parts[p].n_in, parts[p].n_out, parts[p].epilogue, parts[p].to));
+        ROT_TRY(
+            read_linear(l, name, parts[p].n_in, parts[p].n_out, parts[p].epilogue, parts[p].to));
     }
     snprintf(name, sizeof name, "blocks.%d.norm1", i);
     ROT_TRY(read_norm(l, name, width, &block->norm1));
@@ -121,15 +125,18 @@ static int read_all(const loader *l)
     t->blocks = rot_calloc((size_t)c->depth, sizeof *t->blocks);
     if (!t->blocks) return rot_no_memory(l->err, (size_t)c->depth * sizeof *t->blocks, "a tower");
     // the convolution whose stride is its kernel: its flattened weight is a linear's
-    ROT_TRY(read_linear(l, "patch_embed.proj", t->patch_values, width, ROT_EPILOGUE_ADD, &t->patch));
+    ROT_TRY(
+        read_linear(l, "patch_embed.proj", t->patch_values, width, ROT_EPILOGUE_ADD, &t->patch));
     ROT_TRY(read_floats(l, "pos_embed.weight", (size_t)c->n_positions * width, &t->positions));
     for (int i = 0; i < c->depth; i++) ROT_TRY(read_block(l, i, &t->blocks[i]));
     ROT_TRY(read_norm(l, "merger.norm", width, &t->merger_norm));
     ROT_TRY(read_linear(l, "merger.linear_fc1", wide, wide, t->family->merger, &t->merger_fc1));
-    return read_linear(l, "merger.linear_fc2", wide, (size_t)c->out_width, ROT_EPILOGUE_NONE, &t->merger_fc2);
+    return read_linear(l, "merger.linear_fc2", wide, (size_t)c->out_width, ROT_EPILOGUE_NONE,
+                       &t->merger_fc2);
 }
 
-int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, rot_tower **out, rot_err *err)
+int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, rot_tower **out,
+                   rot_err *err)
 {
     *out = NULL;
     const rot_vision_config *c = rot_checkpoint_config(checkpoint);
@@ -139,15 +146,19 @@ int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, rot_t
     tower->backend = backend;
     tower->family = rot_tower_family_of(c->model_type);
     tower->config = *c;
-    tower->patch_values = (size_t)c->in_channels * (size_t)c->temporal * (size_t)c->patch_px * (size_t)c->patch_px;
+    tower->patch_values =
+        (size_t)c->in_channels * (size_t)c->temporal * (size_t)c->patch_px * (size_t)c->patch_px;
     while ((tower->side + 1) * (tower->side + 1) <= c->n_positions) tower->side++;
     loader l = {checkpoint, tower, err};
     int rc = 0;
     if (c->heads < 1 || c->width % c->heads || c->width / c->heads % 4)
-        rc = rot_err_set(err, ROT_ERR_FORMAT, "config.json: a width of %d with %d heads: heads must be a multiple of 4 wide",
-                         c->width, c->heads);
+        rc = rot_err_set(
+            err, ROT_ERR_FORMAT,
+            "config.json: a width of %d with %d heads: heads must be a multiple of 4 wide",
+            c->width, c->heads);
     else if (tower->side * tower->side != c->n_positions)
-        rc = rot_err_set(err, ROT_ERR_FORMAT, "config.json: num_position_embeddings %d is no square", c->n_positions);
+        rc = rot_err_set(err, ROT_ERR_FORMAT,
+                         "config.json: num_position_embeddings %d is no square", c->n_positions);
     if (rc == 0) rc = read_all(&l);
     if (rc < 0) rot_tower_close(&tower);
     *out = tower;
@@ -162,8 +173,9 @@ static void free_norm(rot_backend *b, rot_tower_norm *norm)
 
 void rot_tower_free_buffers(rot_tower *tower)
 {
-    rot_buffer **all[] = {&tower->pixels, &tower->x, &tower->h, &tower->q, &tower->k, &tower->v,
-                          &tower->qkv, &tower->hidden, &tower->cosines, &tower->sines, &tower->out};
+    rot_buffer **all[] = {&tower->pixels,  &tower->x,     &tower->h,   &tower->q,
+                          &tower->k,       &tower->v,     &tower->qkv, &tower->hidden,
+                          &tower->cosines, &tower->sines, &tower->out};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         tower->backend->ops->buffer_free(tower->backend, *all[i]);
         *all[i] = NULL;

@@ -10,8 +10,8 @@ static const rot_backend_entry *const entries[] = {&rot_backend_onednn, &rot_bac
 enum { N_ENTRIES = sizeof entries / sizeof *entries };
 
 // The entry that `name` means here; its identity is written on the way.
-static int resolve(const char *name, rot_precision precision, const rot_cpu *cpu, char identity[128],
-                   const rot_backend_entry **out, rot_err *err)
+static int resolve(const char *name, rot_precision precision, const rot_cpu *cpu,
+                   char identity[128], const rot_backend_entry **out, rot_err *err)
 {
     if (!name || !strcmp(name, "auto")) {
         rot_err why;
@@ -29,7 +29,8 @@ static int resolve(const char *name, rot_precision precision, const rot_cpu *cpu
     ROT_FAIL(err, ROT_ERR_USAGE, "backend \"%s\": not one of auto, ref, onednn", name);
 }
 
-int rot_backend_identity(const char *name, rot_precision precision, char identity[128], rot_err *err)
+int rot_backend_identity(const char *name, rot_precision precision, char identity[128],
+                         rot_err *err)
 {
     rot_cpu cpu;
     const rot_backend_entry *entry;
@@ -37,7 +38,8 @@ int rot_backend_identity(const char *name, rot_precision precision, char identit
     return resolve(name, precision, &cpu, identity, &entry, err);
 }
 
-int rot_backend_open(const char *name, rot_precision precision, int threads, rot_backend **out, rot_err *err)
+int rot_backend_open(const char *name, rot_precision precision, int threads, rot_backend **out,
+                     rot_err *err)
 {
     rot_cpu cpu;
     char identity[128];

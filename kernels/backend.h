@@ -1,20 +1,22 @@
 // One interface to all arithmetic: a backend owns its buffers, operations take them. `ref` is the
-// specification (kernels/ref), `onednn` the quick one (kernels/onednn); a backend for other hardware adds a
-// table of its own and nothing else.
+// specification (kernels/ref), `onednn` the quick one (kernels/onednn); a backend for other
+// hardware adds a table of its own and nothing else.
 //
-// Tensors are row-major (rows, width). Two kinds of element: ROT_ELEM_F32 (residual stream, tables) and
-// ROT_ELEM_ACT, what matrix products read: bfloat16 values under ROT_PRECISION_BF16, float32 under
-// ROT_PRECISION_F32. Rounding points under BF16, the same in every backend: weights and inputs of a matrix
-// product are bfloat16, products are accumulated in float32; an ACT result is rounded once, after its
-// epilogue; residual, norm statistics and softmax are float32.
+// Tensors are row-major (rows, width). Two kinds of element: ROT_ELEM_F32 (residual stream, tables)
+// and ROT_ELEM_ACT, what matrix products read: bfloat16 values under ROT_PRECISION_BF16, float32
+// under ROT_PRECISION_F32. Rounding points under BF16, the same in every backend: weights and
+// inputs of a matrix product are bfloat16, products are accumulated in float32; an ACT result is
+// rounded once, after its epilogue; residual, norm statistics and softmax are float32.
 //
-// Exactness. Every backend is batch-invariant: the bits of a row (of a segment, for attention) depend on
-// that row (segment) alone, not on the other rows, on where in the buffer it lies or on the number of
-// threads. `ref` gives the same bits on every machine. Other backends agree with `ref` within the rounding
-// of their accumulation order, and with themselves wherever rot_backend.identity is equal.
+// Exactness. Every backend is batch-invariant: the bits of a row (of a segment, for attention)
+// depend on that row (segment) alone, not on the other rows, on where in the buffer it lies or on
+// the number of threads. `ref` gives the same bits on every machine. Other backends agree with
+// `ref` within the rounding of their accumulation order, and with themselves wherever
+// rot_backend.identity is equal.
 //
-// Threads: one call at a time on a backend; a call uses up to `threads` threads and has ended on return.
-// Aliasing: outputs never overlap inputs, except where an operation says that it works in place.
+// Threads: one call at a time on a backend; a call uses up to `threads` threads and has ended on
+// return. Aliasing: outputs never overlap inputs, except where an operation says that it works in
+// place.
 #ifndef ROT_KERNELS_BACKEND_H
 #define ROT_KERNELS_BACKEND_H
 
@@ -53,46 +55,52 @@ typedef struct rot_heads {
 typedef struct rot_backend_ops {
     void (*close)(rot_backend *backend);
 
-    // A buffer of at least `rows` rows; a backend rounds the rows up as its operations need, so that they
-    // may write rows past the last one of a batch. Contents are undefined.
-    int (*buffer_new)(rot_backend *backend, rot_elem elem, size_t rows, size_t width, rot_buffer **out,
-                      rot_err *err);
+    // A buffer of at least `rows` rows; a backend rounds the rows up as its operations need, so
+    // that they may write rows past the last one of a batch. Contents are undefined.
+    int (*buffer_new)(rot_backend *backend, rot_elem elem, size_t rows, size_t width,
+                      rot_buffer **out, rot_err *err);
     void (*buffer_free)(rot_backend *backend, rot_buffer *buffer);
     // Rows [row, row + n) from float32; an ACT buffer rounds to nearest even.
-    void (*upload)(rot_backend *backend, rot_buffer *buffer, size_t row, size_t n, const float *rows);
+    void (*upload)(rot_backend *backend, rot_buffer *buffer, size_t row, size_t n,
+                   const float *rows);
     // Rows [row, row + n) in the buffer's own type: float32, or bfloat16 for ACT under BF16.
-    void (*download)(rot_backend *backend, const rot_buffer *buffer, size_t row, size_t n, void *rows);
+    void (*download)(rot_backend *backend, const rot_buffer *buffer, size_t row, size_t n,
+                     void *rows);
 
-    // Packs a weight (n_out, n_in), row-major as torch.nn.Linear keeps it, and a bias (n_out). Both may be
-    // released afterwards. All values are finite.
+    // Packs a weight (n_out, n_in), row-major as torch.nn.Linear keeps it, and a bias (n_out). Both
+    // may be released afterwards. All values are finite.
     int (*linear_new)(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
                       const float *weight, const float *bias, rot_linear **out, rot_err *err);
     void (*linear_free)(rot_backend *backend, rot_linear *linear);
-    // in: ACT (rows, n_in); out (rows, n_out) as the epilogue says. Either buffer may be of another width
-    // as long as it holds that many elements: merging 4 rows into one is a reshape.
+    // in: ACT (rows, n_in); out (rows, n_out) as the epilogue says. Either buffer may be of another
+    // width as long as it holds that many elements: merging 4 rows into one is a reshape.
     int (*linear)(rot_backend *backend, const rot_linear *linear, size_t rows, const rot_buffer *in,
                   rot_buffer *out, rot_err *err);
 
-    // out ACT (rows, width) = (x - mean) / sqrt(var + eps) * gamma + beta, x F32 (rows, width), gamma and
-    // beta F32 (1, width); statistics over each row in float32, variance by the second pass.
-    void (*layer_norm)(rot_backend *backend, size_t rows, size_t width, float eps, const rot_buffer *x,
-                       const rot_buffer *gamma, const rot_buffer *beta, rot_buffer *out);
+    // out ACT (rows, width) = (x - mean) / sqrt(var + eps) * gamma + beta, x F32 (rows, width),
+    // gamma and beta F32 (1, width); statistics over each row in float32, variance by the second
+    // pass.
+    void (*layer_norm)(rot_backend *backend, size_t rows, size_t width, float eps,
+                       const rot_buffer *x, const rot_buffer *gamma, const rot_buffer *beta,
+                       rot_buffer *out);
 
-    // Splits qkv ACT (rows, 3 width), each row [q | k | v], into head-major q, k, v ACT: segment s, head h
-    // is one block (rows of s, head_dim) at element (starts[s] * heads + h * rows of s) * head_dim. q and
-    // k are rotated on the way: with c, s = cosines and sines F32 (rows, half) of the row, pair
-    // (i, i + half) becomes (x_i c_i - x_{i+half} s_i, x_{i+half} c_i + x_i s_i), in float32, rounded once.
+    // Splits qkv ACT (rows, 3 width), each row [q | k | v], into head-major q, k, v ACT: segment s,
+    // head h is one block (rows of s, head_dim) at element (starts[s] * heads + h * rows of s) *
+    // head_dim. q and k are rotated on the way: with c, s = cosines and sines F32 (rows, half) of
+    // the row, pair (i, i + half) becomes (x_i c_i - x_{i+half} s_i, x_{i+half} c_i + x_i s_i), in
+    // float32, rounded once.
     void (*rope_split)(rot_backend *backend, const rot_segments *segments, rot_heads shape,
                        const rot_buffer *qkv, const rot_buffer *cosines, const rot_buffer *sines,
                        rot_buffer *q, rot_buffer *k, rot_buffer *v);
 
-    // out ACT (rows, width), head h in columns [h head_dim, (h + 1) head_dim): softmax(q k^T scale) v within
-    // each segment and head, no mask. Scores, exp and sum in float32; exp(score - maximum), not divided
-    // yet, is rounded to ACT for the product with v, whose float32 sum is divided by the sum of the
-    // exponentials before their rounding. q, k, v: as rope_split writes them.
-    int (*attention)(rot_backend *backend, const rot_segments *segments, rot_heads shape, float scale,
-                     const rot_buffer *q, const rot_buffer *k, const rot_buffer *v, rot_buffer *out,
-                     rot_err *err);
+    // out ACT (rows, width), head h in columns [h head_dim, (h + 1) head_dim): softmax(q k^T scale)
+    // v within each segment and head, no mask. Scores, exp and sum in float32; exp(score -
+    // maximum), not divided yet, is rounded to ACT for the product with v, whose float32 sum is
+    // divided by the sum of the exponentials before their rounding. q, k, v: as rope_split writes
+    // them.
+    int (*attention)(rot_backend *backend, const rot_segments *segments, rot_heads shape,
+                     float scale, const rot_buffer *q, const rot_buffer *k, const rot_buffer *v,
+                     rot_buffer *out, rot_err *err);
 } rot_backend_ops;
 
 struct rot_backend {
@@ -102,12 +110,14 @@ struct rot_backend {
     char identity[128]; // name, instruction set, library version, version of the numerics
 };
 
-// name: "auto", "ref" or "onednn". auto is onednn for BF16 where it can run, else ref. Honours ROT_CPU.
-// ROT_ERR_UNSUPPORTED: a pair that does not exist (onednn computes in bfloat16 only) or that this machine
-// or this build lacks; ROT_ERR_USAGE: another name.
-int rot_backend_open(const char *name, rot_precision precision, int threads, rot_backend **out, rot_err *err);
+// name: "auto", "ref" or "onednn". auto is onednn for BF16 where it can run, else ref. Honours
+// ROT_CPU. ROT_ERR_UNSUPPORTED: a pair that does not exist (onednn computes in bfloat16 only) or
+// that this machine or this build lacks; ROT_ERR_USAGE: another name.
+int rot_backend_open(const char *name, rot_precision precision, int threads, rot_backend **out,
+                     rot_err *err);
 void rot_backend_close(rot_backend **backend);
 // The identity that rot_backend_open would give, without opening.
-int rot_backend_identity(const char *name, rot_precision precision, char identity[128], rot_err *err);
+int rot_backend_identity(const char *name, rot_precision precision, char identity[128],
+                         rot_err *err);
 
 #endif

@@ -9,7 +9,8 @@ typedef struct rot_backend_entry {
     const char *name;
     // 0 and the identity, or ROT_ERR_UNSUPPORTED and why
     int (*identify)(const rot_cpu *cpu, rot_precision precision, char identity[128], rot_err *err);
-    int (*open)(const rot_cpu *cpu, rot_precision precision, int threads, rot_backend **out, rot_err *err);
+    int (*open)(const rot_cpu *cpu, rot_precision precision, int threads, rot_backend **out,
+                rot_err *err);
 } rot_backend_entry;
 
 extern const rot_backend_entry rot_backend_ref, rot_backend_onednn;

@@ -24,12 +24,13 @@ void *rot_host_alloc(size_t n_bytes, const char *what, rot_err *err)
     return data;
 }
 
-int rot_host_buffer_new(rot_elem elem, size_t elem_bytes, size_t rows, size_t width, rot_buffer **out,
-                        rot_err *err)
+int rot_host_buffer_new(rot_elem elem, size_t elem_bytes, size_t rows, size_t width,
+                        rot_buffer **out, rot_err *err)
 {
     size_t n_bytes;
     *out = NULL;
-    if (__builtin_mul_overflow(rows, width, &n_bytes) || __builtin_mul_overflow(n_bytes, elem_bytes, &n_bytes))
+    if (__builtin_mul_overflow(rows, width, &n_bytes) ||
+        __builtin_mul_overflow(n_bytes, elem_bytes, &n_bytes))
         return rot_no_memory(err, SIZE_MAX, "a buffer");
     rot_buffer *buffer = rot_calloc(1, sizeof *buffer);
     if (!buffer) return rot_no_memory(err, sizeof *buffer, "a buffer");

@@ -1,5 +1,6 @@
-// Sixteen floats at a time in plain C (vector extensions of gcc and clang). Each lane is an IEEE single
-// operation and nothing is contracted, so the bits do not depend on how wide the machine's registers are.
+// Sixteen floats at a time in plain C (vector extensions of gcc and clang). Each lane is an IEEE
+// single operation and nothing is contracted, so the bits do not depend on how wide the machine's
+// registers are.
 #ifndef ROT_KERNELS_VEC_H
 #define ROT_KERNELS_VEC_H
 
@@ -7,8 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
-// Vectors are passed between inlined functions only, so that no call with another idea of the ABI can
-// exist (the Makefile's -Wno-psabi).
+// Vectors are passed between inlined functions only, so that no call with another idea of the ABI
+// can exist (the Makefile's -Wno-psabi).
 #define ROT_INLINE static inline __attribute__((always_inline))
 
 enum { ROT_LANES = 16 };

@@ -1,5 +1,5 @@
-// Attention by oneDNN: per segment, head and block of queries two products on head-major copies, with our
-// softmax between them. The products are made once per shape and kept.
+// Attention by oneDNN: per segment, head and block of queries two products on head-major copies,
+// with our softmax between them. The products are made once per shape and kept.
 #ifdef ROT_HAVE_ONEDNN
 #include <omp.h>
 #include <string.h>
@@ -9,9 +9,10 @@
 #include "kernels/onednn/onednn.h"
 
 enum {
-    SCORES = 128 << 10,  // scores of a block: half a megabyte of floats stays in the second-level cache
+    SCORES =
+        128 << 10, // scores of a block: half a megabyte of floats stays in the second-level cache
     MOST_QUERIES = 512,
-    MOST_CACHED = 1024   // products kept between calls
+    MOST_CACHED = 1024 // products kept between calls
 };
 
 // Rows of a block of queries, and of the last one: a function of the segment's length alone.
@@ -36,7 +37,8 @@ static rot_dnn_product *find(const rot_dnn *dnn, rot_dnn_shape shape)
 {
     for (size_t i = 0; i < dnn->n_cache; i++) {
         const rot_dnn_shape *s = &dnn->cache[i].shape;
-        if (s->rows == shape.rows && s->length == shape.length && s->dim == shape.dim && s->values == shape.values)
+        if (s->rows == shape.rows && s->length == shape.length && s->dim == shape.dim &&
+            s->values == shape.values)
             return dnn->cache[i].product;
     }
     return NULL;
@@ -75,7 +77,8 @@ static size_t space_bytes(const blocks *b, int64_t length, int64_t dim)
            (size_t)b->rows * sizeof(float) + 4 * 64;
 }
 
-static int make_plans(rot_dnn *dnn, const rot_segments *segments, int64_t dim, plan *plans, rot_err *err)
+static int make_plans(rot_dnn *dnn, const rot_segments *segments, int64_t dim, plan *plans,
+                      rot_err *err)
 {
     if (dnn->n_cache > MOST_CACHED) rot_dnn_attention_forget(dnn);
     size_t most = 0;
@@ -118,26 +121,29 @@ static dnnl_status_t one_head(rot_dnn *dnn, const plan *p, int64_t length, int64
     int thread = omp_get_thread_num();
     unsigned char *at = dnn->space + (size_t)thread * dnn->space_bytes;
     int64_t most = p->blocks.rows;
-    float *scores = (float *)take(&at, (size_t)(most * length) * sizeof *scores);     // (rows, length)
-    uint16_t *chances = (uint16_t *)take(&at, (size_t)(most * length) * sizeof *chances); // (rows, length)
-    float *mixed = (float *)take(&at, (size_t)(most * dim) * sizeof *mixed);          // (rows, dim)
+    float *scores = (float *)take(&at, (size_t)(most * length) * sizeof *scores); // (rows, length)
+    uint16_t *chances =
+        (uint16_t *)take(&at, (size_t)(most * length) * sizeof *chances);    // (rows, length)
+    float *mixed = (float *)take(&at, (size_t)(most * dim) * sizeof *mixed); // (rows, dim)
     float *sums = (float *)take(&at, (size_t)most * sizeof *sums);
     for (int64_t b = 0; b < p->blocks.n; b++) {
         bool last = b == p->blocks.n - 1;
         int64_t first = b * p->blocks.rows, rows = last ? p->blocks.last : p->blocks.rows;
         ROT_DNN_TRY(rot_dnn_run(dnn, p->scores[last], thread, q + first * dim, k, scores));
         for (int64_t i = 0; i < rows; i++)
-            sums[i] = rot_dnn_softmax_row(scores + i * length, (size_t)length, scale, chances + i * length);
+            sums[i] = rot_dnn_softmax_row(scores + i * length, (size_t)length, scale,
+                                          chances + i * length);
         ROT_DNN_TRY(rot_dnn_run(dnn, p->values[last], thread, chances, v, mixed));
         for (int64_t i = 0; i < rows; i++)
-            rot_dnn_scale_row(mixed + i * dim, (size_t)dim, 1.0f / sums[i], out + (size_t)(first + i) * width);
+            rot_dnn_scale_row(mixed + i * dim, (size_t)dim, 1.0f / sums[i],
+                              out + (size_t)(first + i) * width);
     }
     return dnnl_success;
 }
 
-int rot_dnn_attention(rot_backend *backend, const rot_segments *segments, rot_heads shape, float scale,
-                      const rot_buffer *q, const rot_buffer *k, const rot_buffer *v, rot_buffer *out,
-                      rot_err *err)
+int rot_dnn_attention(rot_backend *backend, const rot_segments *segments, rot_heads shape,
+                      float scale, const rot_buffer *q, const rot_buffer *k, const rot_buffer *v,
+                      rot_buffer *out, rot_err *err)
 {
     rot_dnn *dnn = (rot_dnn *)backend;
     int64_t dim = shape.head_dim;
@@ -156,9 +162,10 @@ int rot_dnn_attention(rot_backend *backend, const rot_segments *segments, rot_he
         int s = task / shape.heads, h = task % shape.heads;
         int64_t start = segments->starts[s], length = segments->starts[s + 1] - start;
         size_t at = (size_t)((start * shape.heads + h * length) * dim);
-        dnnl_status_t status = one_head(dnn, &plans[s], length, dim, scale, (const uint16_t *)q->data + at,
-                                        (const uint16_t *)k->data + at, (const uint16_t *)v->data + at, width,
-                                        (uint16_t *)out->data + (size_t)start * width + (size_t)(h * dim));
+        dnnl_status_t status =
+            one_head(dnn, &plans[s], length, dim, scale, (const uint16_t *)q->data + at,
+                     (const uint16_t *)k->data + at, (const uint16_t *)v->data + at, width,
+                     (uint16_t *)out->data + (size_t)start * width + (size_t)(h * dim));
         if (status) {
 #pragma omp atomic write
             failed = status;

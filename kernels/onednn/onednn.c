@@ -31,10 +31,10 @@ static void close_dnn(rot_backend *backend)
     rot_free(dnn);
 }
 
-// Linears run whole chunks of rows, so a buffer has room for the last one, at four times its width too:
-// a merge reads 4 rows as one.
-static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t width, rot_buffer **out,
-                      rot_err *err)
+// Linears run whole chunks of rows, so a buffer has room for the last one, at four times its width
+// too: a merge reads 4 rows as one.
+static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t width,
+                      rot_buffer **out, rot_err *err)
 {
     (void)backend;
     enum { CHUNK = 4 * ROT_DNN_ROWS };
@@ -48,18 +48,22 @@ static void buffer_free(rot_backend *backend, rot_buffer *buffer)
     rot_host_buffer_free(buffer);
 }
 
-static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t n, const float *rows)
+static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t n,
+                   const float *rows)
 {
     size_t width = buffer->width;
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
     for (size_t i = 0; i < n; i++) {
         size_t at = (row + i) * width;
-        if (buffer->elem == ROT_ELEM_F32) memcpy((float *)buffer->data + at, rows + i * width, width * sizeof *rows);
-        else rot_dnn_round_row(rows + i * width, width, (uint16_t *)buffer->data + at);
+        if (buffer->elem == ROT_ELEM_F32)
+            memcpy((float *)buffer->data + at, rows + i * width, width * sizeof *rows);
+        else
+            rot_dnn_round_row(rows + i * width, width, (uint16_t *)buffer->data + at);
     }
 }
 
-static void download(rot_backend *backend, const rot_buffer *buffer, size_t row, size_t n, void *rows)
+static void download(rot_backend *backend, const rot_buffer *buffer, size_t row, size_t n,
+                     void *rows)
 {
     (void)backend;
     size_t row_bytes = buffer->width * buffer->elem_bytes;
@@ -92,7 +96,8 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
     }
     *linear = (rot_linear){n_in, n_out, epilogue, NULL};
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
-    for (size_t row = 0; row < n_out; row++) rot_dnn_round_row(weight + row * n_in, n_in, rounded + row * n_in);
+    for (size_t row = 0; row < n_out; row++)
+        rot_dnn_round_row(weight + row * n_in, n_in, rounded + row * n_in);
     rot_dnn_matmul spec = {.m = ROT_DNN_ROWS,
                            .k = (int64_t)n_in,
                            .n = (int64_t)n_out,
@@ -110,8 +115,8 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
     return 0;
 }
 
-static int run_linear(rot_backend *backend, const rot_linear *linear, size_t rows, const rot_buffer *in,
-                      rot_buffer *out, rot_err *err)
+static int run_linear(rot_backend *backend, const rot_linear *linear, size_t rows,
+                      const rot_buffer *in, rot_buffer *out, rot_err *err)
 {
     size_t n_chunks = (rows + ROT_DNN_ROWS - 1) / ROT_DNN_ROWS;
     size_t out_bytes = linear->epilogue == ROT_EPILOGUE_ADD ? sizeof(float) : sizeof(uint16_t);
@@ -119,9 +124,10 @@ static int run_linear(rot_backend *backend, const rot_linear *linear, size_t row
 #pragma omp parallel for schedule(dynamic, 1) num_threads(backend->threads)
     for (size_t chunk = 0; chunk < n_chunks; chunk++) {
         size_t row = chunk * ROT_DNN_ROWS;
-        dnnl_status_t status = rot_dnn_run((rot_dnn *)backend, linear->product, omp_get_thread_num(),
-                                           (const uint16_t *)in->data + row * linear->n_in, NULL,
-                                           (unsigned char *)out->data + row * linear->n_out * out_bytes);
+        dnnl_status_t status =
+            rot_dnn_run((rot_dnn *)backend, linear->product, omp_get_thread_num(),
+                        (const uint16_t *)in->data + row * linear->n_in, NULL,
+                        (unsigned char *)out->data + row * linear->n_out * out_bytes);
         if (status) {
 #pragma omp atomic write
             failed = status;
@@ -130,20 +136,22 @@ static int run_linear(rot_backend *backend, const rot_linear *linear, size_t row
     return failed ? rot_dnn_fail(err, failed, "a product") : 0;
 }
 
-static void layer_norm(rot_backend *backend, size_t rows, size_t width, float eps, const rot_buffer *x,
-                       const rot_buffer *gamma, const rot_buffer *beta, rot_buffer *out)
+static void layer_norm(rot_backend *backend, size_t rows, size_t width, float eps,
+                       const rot_buffer *x, const rot_buffer *gamma, const rot_buffer *beta,
+                       rot_buffer *out)
 {
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
     for (size_t row = 0; row < rows; row++)
-        rot_dnn_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data, beta->data,
-                               (uint16_t *)out->data + row * width);
+        rot_dnn_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
+                               beta->data, (uint16_t *)out->data + row * width);
 }
 
 static void rope_split(rot_backend *backend, const rot_segments *segments, rot_heads shape,
                        const rot_buffer *qkv, const rot_buffer *cosines, const rot_buffer *sines,
                        rot_buffer *q, rot_buffer *k, rot_buffer *v)
 {
-    size_t dim = (size_t)shape.head_dim, half = dim / 2, heads = (size_t)shape.heads, width = heads * dim;
+    size_t dim = (size_t)shape.head_dim, half = dim / 2, heads = (size_t)shape.heads,
+           width = heads * dim;
 #pragma omp parallel num_threads(backend->threads)
     for (int s = 0; s < segments->n; s++) {
         size_t start = (size_t)segments->starts[s], n = (size_t)segments->starts[s + 1] - start;
@@ -190,11 +198,13 @@ static const char *isa_name(dnnl_cpu_isa_t isa)
 static int identify(const rot_cpu *cpu, rot_precision precision, char identity[128], rot_err *err)
 {
     if (precision != ROT_PRECISION_BF16)
-        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "backend onednn computes in bf16 only: dtype f32 takes backend ref");
+        ROT_FAIL(err, ROT_ERR_UNSUPPORTED,
+                 "backend onednn computes in bf16 only: dtype f32 takes backend ref");
     if (!cpu->avx512)
         ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "backend onednn needs AVX-512 (%s%s)", cpu->name,
                  getenv("ROT_CPU") ? ", under ROT_CPU" : " lacks it");
-    // What ROT_CPU forbids us, oneDNN shall not use either. It takes a limit only before its first use.
+    // What ROT_CPU forbids us, oneDNN shall not use either. It takes a limit only before its first
+    // use.
     dnnl_cpu_isa_t most = cpu->amx           ? dnnl_cpu_isa_all
                           : cpu->avx512_bf16 ? dnnl_cpu_isa_avx512_core_bf16
                                              : dnnl_cpu_isa_avx512_core_vnni;
@@ -207,12 +217,13 @@ static int identify(const rot_cpu *cpu, rot_precision precision, char identity[1
     const dnnl_version_t *v = dnnl_version();
     char other[16];
     snprintf(other, sizeof other, "isa%x", (unsigned)isa);
-    snprintf(identity, 128, "onednn %s %d.%d.%d v1", isa_name(isa) ? isa_name(isa) : other, v->major, v->minor,
-             v->patch);
+    snprintf(identity, 128, "onednn %s %d.%d.%d v1", isa_name(isa) ? isa_name(isa) : other,
+             v->major, v->minor, v->patch);
     return 0;
 }
 
-static int open_dnn(const rot_cpu *cpu, rot_precision precision, int threads, rot_backend **out, rot_err *err)
+static int open_dnn(const rot_cpu *cpu, rot_precision precision, int threads, rot_backend **out,
+                    rot_err *err)
 {
     (void)cpu;
     rot_dnn *dnn = rot_calloc(1, sizeof *dnn);
@@ -220,7 +231,8 @@ static int open_dnn(const rot_cpu *cpu, rot_precision precision, int threads, ro
     dnn->base = (rot_backend){.ops = &ops, .precision = precision, .threads = threads};
     int rc = 0;
     dnn->streams = rot_calloc((size_t)threads, sizeof *dnn->streams);
-    if (!dnn->streams) rc = rot_no_memory(err, (size_t)threads * sizeof *dnn->streams, "the backend");
+    if (!dnn->streams)
+        rc = rot_no_memory(err, (size_t)threads * sizeof *dnn->streams, "the backend");
     dnnl_status_t status = rc < 0 ? dnnl_success : dnnl_engine_create(&dnn->engine, dnnl_cpu, 0);
     for (int t = 0; t < threads && rc == 0 && !status; t++)
         status = dnnl_stream_create(&dnn->streams[t], dnn->engine, dnnl_stream_default_flags);
@@ -238,10 +250,12 @@ static int open_dnn(const rot_cpu *cpu, rot_precision precision, int threads, ro
 static int identify(const rot_cpu *cpu, rot_precision precision, char identity[128], rot_err *err)
 {
     (void)cpu, (void)precision, (void)identity;
-    ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "backend onednn: this build has no oneDNN (package libdnnl-dev)");
+    ROT_FAIL(err, ROT_ERR_UNSUPPORTED,
+             "backend onednn: this build has no oneDNN (package libdnnl-dev)");
 }
 
-static int open_dnn(const rot_cpu *cpu, rot_precision precision, int threads, rot_backend **out, rot_err *err)
+static int open_dnn(const rot_cpu *cpu, rot_precision precision, int threads, rot_backend **out,
+                    rot_err *err)
 {
     (void)threads, (void)out;
     return identify(cpu, precision, NULL, err);

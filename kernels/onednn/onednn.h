@@ -6,19 +6,20 @@
 #include "kernels/host.h"
 #include "kernels/onednn/shim.h"
 
-// Rows of every matrix product: a primitive is made for exactly so many and run by one thread, the last
-// chunk of a batch included, so that a row's bits cannot depend on its neighbours or on the threads.
+// Rows of every matrix product: a primitive is made for exactly so many and run by one thread, the
+// last chunk of a batch included, so that a row's bits cannot depend on its neighbours or on the
+// threads.
 enum { ROT_DNN_ROWS = 64 };
 
-// A matrix product ready to run: its primitive, and operands whose data are set before each call. The
-// first three belong to one thread at a time: one set per thread.
+// A matrix product ready to run: its primitive, and operands whose data are set before each call.
+// The first three belong to one thread at a time: one set per thread.
 typedef struct rot_dnn_call {
     dnnl_memory_t src, dst, scratch;
 } rot_dnn_call;
 
 typedef struct rot_dnn_product {
     dnnl_primitive_t primitive;
-    dnnl_memory_t bias;     // NULL: none
+    dnnl_memory_t bias; // NULL: none
     size_t scratch_bytes;
     rot_dnn_call *calls;    // one per thread
     dnnl_memory_t *weights; // one that all share, or one per thread where each brings its own
@@ -42,13 +43,13 @@ typedef struct rot_dnn {
     struct rot_dnn_entry { // products of attention made so far
         rot_dnn_shape shape;
         rot_dnn_product *product;
-    } *cache;
+    } * cache;
     size_t n_cache, cache_capacity;
 } rot_dnn;
 
 // product.c. `weight` (n, k) bfloat16 is packed if the spec says so; both are copied.
-int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *weight, const float *bias,
-                        rot_dnn_product **out, rot_err *err);
+int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *weight,
+                        const float *bias, rot_dnn_product **out, rot_err *err);
 void rot_dnn_product_free(rot_dnn *dnn, rot_dnn_product *product);
 // Makes room for the scratch of every product made so far. Before a parallel region.
 int rot_dnn_reserve(rot_dnn *dnn, size_t bytes_per_thread, rot_err *err);
@@ -58,16 +59,18 @@ dnnl_status_t rot_dnn_run(rot_dnn *dnn, rot_dnn_product *product, int thread, co
 int rot_dnn_fail(rot_err *err, dnnl_status_t status, const char *what);
 
 // attention.c
-int rot_dnn_attention(rot_backend *backend, const rot_segments *segments, rot_heads shape, float scale,
-                      const rot_buffer *q, const rot_buffer *k, const rot_buffer *v, rot_buffer *out,
-                      rot_err *err);
+int rot_dnn_attention(rot_backend *backend, const rot_segments *segments, rot_heads shape,
+                      float scale, const rot_buffer *q, const rot_buffer *k, const rot_buffer *v,
+                      rot_buffer *out, rot_err *err);
 void rot_dnn_attention_forget(rot_dnn *dnn); // frees the cache
 
 // rows.c: AVX-512
-void rot_dnn_layer_norm_row(const float *x, size_t width, float eps, const float *gamma, const float *beta,
-                            uint16_t *out);
-void rot_dnn_rope_row(const uint16_t *x, const float *cosines, const float *sines, size_t half, uint16_t *out);
-// p = exp(scale (score - maximum)) rounded to bfloat16; returns the sum of the exponentials before that.
+void rot_dnn_layer_norm_row(const float *x, size_t width, float eps, const float *gamma,
+                            const float *beta, uint16_t *out);
+void rot_dnn_rope_row(const uint16_t *x, const float *cosines, const float *sines, size_t half,
+                      uint16_t *out);
+// p = exp(scale (score - maximum)) rounded to bfloat16; returns the sum of the exponentials before
+// that.
 float rot_dnn_softmax_row(const float *scores, size_t n, float scale, uint16_t *p);
 void rot_dnn_scale_row(const float *x, size_t n, float factor, uint16_t *out); // out = x * factor
 void rot_dnn_round_row(const float *x, size_t n, uint16_t *out);

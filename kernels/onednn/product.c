@@ -10,13 +10,16 @@
 
 int rot_dnn_fail(rot_err *err, dnnl_status_t status, const char *what)
 {
-    if (status == dnnl_out_of_memory) ROT_FAIL(err, ROT_ERR_NO_MEMORY, "out of memory (oneDNN, %s)", what);
+    if (status == dnnl_out_of_memory)
+        ROT_FAIL(err, ROT_ERR_NO_MEMORY, "out of memory (oneDNN, %s)", what);
     if (status == dnnl_unimplemented)
-        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "oneDNN has no implementation on this machine (%s)", what);
+        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "oneDNN has no implementation on this machine (%s)",
+                 what);
     ROT_FAIL(err, ROT_ERR_INTERNAL, "oneDNN: status %d (%s)", (int)status, what);
 }
 
-static dnnl_status_t pack(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *plain, dnnl_memory_t packed)
+static dnnl_status_t pack(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *plain,
+                          dnnl_memory_t packed)
 {
     dnnl_memory_t from = NULL;
     dnnl_primitive_desc_t pd = NULL;
@@ -37,29 +40,36 @@ static dnnl_status_t pack(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *pl
 
 // The operands of `product`, one set per thread, and the packed weight and bias if it has them.
 static int make_operands(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_matmul *spec,
-                         dnnl_primitive_desc_t pd, uint16_t *weight, const float *bias, rot_err *err)
+                         dnnl_primitive_desc_t pd, uint16_t *weight, const float *bias,
+                         rot_err *err)
 {
     int threads = dnn->base.threads;
     product->own_weights = spec->weights != ROT_DNN_W_PACKED;
     int n_weights = product->own_weights ? threads : 1;
     product->calls = rot_calloc((size_t)threads, sizeof *product->calls);
     product->weights = rot_calloc((size_t)n_weights, sizeof *product->weights);
-    if (!product->calls || !product->weights) return rot_no_memory(err, sizeof *product->calls, "a product");
+    if (!product->calls || !product->weights)
+        return rot_no_memory(err, sizeof *product->calls, "a product");
     dnnl_status_t status = dnnl_success;
     for (int t = 0; t < threads && !status; t++) {
         rot_dnn_call *call = &product->calls[t];
         status = rot_dnn_operand(&call->src, dnn->engine, pd, dnnl_query_src_md, DNNL_MEMORY_NONE);
-        if (!status) status = rot_dnn_operand(&call->dst, dnn->engine, pd, dnnl_query_dst_md, DNNL_MEMORY_NONE);
         if (!status)
-            status = rot_dnn_operand(&call->scratch, dnn->engine, pd, dnnl_query_scratchpad_md, DNNL_MEMORY_NONE);
+            status =
+                rot_dnn_operand(&call->dst, dnn->engine, pd, dnnl_query_dst_md, DNNL_MEMORY_NONE);
+        if (!status)
+            status = rot_dnn_operand(&call->scratch, dnn->engine, pd, dnnl_query_scratchpad_md,
+                                     DNNL_MEMORY_NONE);
         if (!status && product->own_weights)
-            status = rot_dnn_operand(&product->weights[t], dnn->engine, pd, dnnl_query_weights_md, DNNL_MEMORY_NONE);
+            status = rot_dnn_operand(&product->weights[t], dnn->engine, pd, dnnl_query_weights_md,
+                                     DNNL_MEMORY_NONE);
     }
     if (status) return rot_dnn_fail(err, status, "operands");
     if (!product->own_weights) {
         product->packed = rot_host_alloc(rot_dnn_bytes(pd, dnnl_query_weights_md), "a weight", err);
         if (!product->packed) return ROT_ERR_NO_MEMORY;
-        status = rot_dnn_operand(&product->weights[0], dnn->engine, pd, dnnl_query_weights_md, product->packed);
+        status = rot_dnn_operand(&product->weights[0], dnn->engine, pd, dnnl_query_weights_md,
+                                 product->packed);
         if (!status) status = pack(dnn, spec, weight, product->weights[0]);
         if (status) return rot_dnn_fail(err, status, "packing a weight");
     }
@@ -67,15 +77,16 @@ static int make_operands(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_m
         product->bias_data = rot_host_alloc((size_t)spec->n * sizeof *bias, "a bias", err);
         if (!product->bias_data) return ROT_ERR_NO_MEMORY;
         memcpy(product->bias_data, bias, (size_t)spec->n * sizeof *bias);
-        status = dnnl_memory_create(&product->bias, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1),
+        status = dnnl_memory_create(&product->bias,
+                                    dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1),
                                     dnn->engine, product->bias_data);
         if (status) return rot_dnn_fail(err, status, "a bias");
     }
     return 0;
 }
 
-int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *weight, const float *bias,
-                        rot_dnn_product **out, rot_err *err)
+int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *weight,
+                        const float *bias, rot_dnn_product **out, rot_err *err)
 {
     int rc = 0;
     dnnl_primitive_attr_t attr = NULL;
@@ -91,8 +102,8 @@ int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *weig
     if (!status) status = dnnl_primitive_create(&product->primitive, pd);
     if (status) {
         char what[96];
-        snprintf(what, sizeof what, "a product %lld x %lld x %lld", (long long)spec->m, (long long)spec->k,
-                 (long long)spec->n);
+        snprintf(what, sizeof what, "a product %lld x %lld x %lld", (long long)spec->m,
+                 (long long)spec->k, (long long)spec->n);
         rc = rot_dnn_fail(err, status, what);
         goto done;
     }
@@ -149,14 +160,17 @@ dnnl_status_t rot_dnn_run(rot_dnn *dnn, rot_dnn_product *product, int thread, co
     dnnl_memory_t weight = product->weights[product->own_weights ? thread : 0];
     ROT_DNN_TRY(dnnl_memory_set_data_handle(call->src, (void *)(uintptr_t)src));
     ROT_DNN_TRY(dnnl_memory_set_data_handle(call->dst, dst));
-    ROT_DNN_TRY(dnnl_memory_set_data_handle(call->scratch, dnn->scratch + (size_t)thread * dnn->scratch_bytes));
-    if (product->own_weights) ROT_DNN_TRY(dnnl_memory_set_data_handle(weight, (void *)(uintptr_t)weights));
+    ROT_DNN_TRY(dnnl_memory_set_data_handle(call->scratch,
+                                            dnn->scratch + (size_t)thread * dnn->scratch_bytes));
+    if (product->own_weights)
+        ROT_DNN_TRY(dnnl_memory_set_data_handle(weight, (void *)(uintptr_t)weights));
     dnnl_exec_arg_t args[5] = {{DNNL_ARG_SRC, call->src},
                                {DNNL_ARG_WEIGHTS, weight},
                                {DNNL_ARG_DST, call->dst},
                                {DNNL_ARG_SCRATCHPAD, call->scratch},
                                {DNNL_ARG_BIAS, product->bias}};
-    ROT_DNN_TRY(dnnl_primitive_execute(product->primitive, dnn->streams[thread], product->bias ? 5 : 4, args));
+    ROT_DNN_TRY(dnnl_primitive_execute(product->primitive, dnn->streams[thread],
+                                       product->bias ? 5 : 4, args));
     return dnnl_stream_wait(dnn->streams[thread]);
 }
 

@@ -1,12 +1,14 @@
-// The row-wise operations beside oneDNN: norm, rotation, softmax, with AVX-512. Only reached where the
-// processor has it (onednn.c). Rounding to bfloat16 in integers: VCVTNEPS2BF16 would flush denormals.
+// The row-wise operations beside oneDNN: norm, rotation, softmax, with AVX-512. Only reached where
+// the processor has it (onednn.c). Rounding to bfloat16 in integers: VCVTNEPS2BF16 would flush
+// denormals.
 #ifdef ROT_HAVE_ONEDNN
 #include <immintrin.h>
 
 #include "kernels/onednn/onednn.h"
 
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
-#define AVX512_INLINE static inline __attribute__((always_inline, target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define AVX512_INLINE                                                                              \
+    static inline __attribute__((always_inline, target("avx512f,avx512bw,avx512dq,avx512vl")))
 
 AVX512_INLINE __mmask16 lanes(size_t i, size_t n)
 {
@@ -33,7 +35,8 @@ AVX512 void rot_dnn_layer_norm_row(const float *x, size_t width, float eps, cons
                                    const float *beta, uint16_t *out)
 {
     __m512 sum = _mm512_setzero_ps();
-    for (size_t i = 0; i < width; i += 16) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(lanes(i, width), x + i));
+    for (size_t i = 0; i < width; i += 16)
+        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(lanes(i, width), x + i));
     __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / (float)width);
     sum = _mm512_setzero_ps();
     for (size_t i = 0; i < width; i += 16) {
@@ -46,13 +49,14 @@ AVX512 void rot_dnn_layer_norm_row(const float *x, size_t width, float eps, cons
     for (size_t i = 0; i < width; i += 16) {
         __mmask16 m = lanes(i, width);
         __m512 y = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), mean), scale);
-        y = _mm512_fmadd_ps(y, _mm512_maskz_loadu_ps(m, gamma + i), _mm512_maskz_loadu_ps(m, beta + i));
+        y = _mm512_fmadd_ps(y, _mm512_maskz_loadu_ps(m, gamma + i),
+                            _mm512_maskz_loadu_ps(m, beta + i));
         _mm256_mask_storeu_epi16(out + i, m, to_bf16(y));
     }
 }
 
-AVX512 void rot_dnn_rope_row(const uint16_t *x, const float *cosines, const float *sines, size_t half,
-                             uint16_t *out)
+AVX512 void rot_dnn_rope_row(const uint16_t *x, const float *cosines, const float *sines,
+                             size_t half, uint16_t *out)
 {
     for (size_t i = 0; i < half; i += 16) {
         __mmask16 m = lanes(i, half);
@@ -84,7 +88,8 @@ AVX512 float rot_dnn_softmax_row(const float *scores, size_t n, float scale, uin
 {
     __m512 most = _mm512_set1_ps(-__builtin_inff());
     for (size_t i = 0; i < n; i += 16)
-        most = _mm512_mask_max_ps(most, lanes(i, n), most, _mm512_maskz_loadu_ps(lanes(i, n), scores + i));
+        most = _mm512_mask_max_ps(most, lanes(i, n), most,
+                                  _mm512_maskz_loadu_ps(lanes(i, n), scores + i));
     __m512 maximum = _mm512_set1_ps(_mm512_reduce_max_ps(most));
     __m512 factor = _mm512_set1_ps(scale * 0x1.715476p+0f); // scale is positive
     __m512 sum = _mm512_setzero_ps();

@@ -7,7 +7,12 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
-typedef enum rot_dnn_post { ROT_DNN_NOTHING, ROT_DNN_GELU_TANH, ROT_DNN_GELU_ERF, ROT_DNN_SUM } rot_dnn_post;
+typedef enum rot_dnn_post {
+    ROT_DNN_NOTHING,
+    ROT_DNN_GELU_TANH,
+    ROT_DNN_GELU_ERF,
+    ROT_DNN_SUM
+} rot_dnn_post;
 typedef enum rot_dnn_weights {
     ROT_DNN_W_PACKED, // whatever layout the primitive likes best
     ROT_DNN_W_KN,     // row-major (k, n)
@@ -35,7 +40,8 @@ static inline dnnl_status_t rot_dnn_attr(rot_dnn_post post, dnnl_primitive_attr_
     ROT_DNN_TRY(dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user));
     if (post == ROT_DNN_NOTHING) return dnnl_success;
     ROT_DNN_TRY(dnnl_post_ops_create(&ops));
-    dnnl_alg_kind_t gelu = post == ROT_DNN_GELU_TANH ? dnnl_eltwise_gelu_tanh : dnnl_eltwise_gelu_erf;
+    dnnl_alg_kind_t gelu =
+        post == ROT_DNN_GELU_TANH ? dnnl_eltwise_gelu_tanh : dnnl_eltwise_gelu_erf;
     dnnl_status_t status;
 #if DNNL_VERSION_MAJOR >= 3
     status = post == ROT_DNN_SUM ? dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef)
@@ -62,17 +68,19 @@ static inline dnnl_status_t rot_dnn_matmul_desc(dnnl_primitive_desc_t *out, dnnl
     dnnl_data_type_t to = s->f32_out ? dnnl_f32 : dnnl_bf16;
     dnnl_status_t status = dnnl_memory_desc_create_with_tag(&md[0], 2, src, dnnl_bf16, dnnl_ab);
     if (!status) status = dnnl_memory_desc_create_with_tag(&md[1], 2, wei, dnnl_bf16, tag);
-    if (!status && s->bias) status = dnnl_memory_desc_create_with_tag(&md[2], 2, bias, dnnl_f32, dnnl_ab);
+    if (!status && s->bias)
+        status = dnnl_memory_desc_create_with_tag(&md[2], 2, bias, dnnl_f32, dnnl_ab);
     if (!status) status = dnnl_memory_desc_create_with_tag(&md[3], 2, dst, to, dnnl_ab);
-    if (!status) status = dnnl_matmul_primitive_desc_create(out, engine, md[0], md[1], md[2], md[3], attr);
+    if (!status)
+        status = dnnl_matmul_primitive_desc_create(out, engine, md[0], md[1], md[2], md[3], attr);
     for (int i = 0; i < 4; i++)
         if (md[i]) dnnl_memory_desc_destroy(md[i]);
     return status;
 }
 
 // A bfloat16 matrix as torch.nn.Linear keeps it: (n, k) row-major, seen as (k, n).
-static inline dnnl_status_t rot_dnn_plain_weight(dnnl_memory_t *out, dnnl_engine_t engine, int64_t n,
-                                                 int64_t k, void *data)
+static inline dnnl_status_t rot_dnn_plain_weight(dnnl_memory_t *out, dnnl_engine_t engine,
+                                                 int64_t n, int64_t k, void *data)
 {
     dnnl_dims_t dims = {k, n};
     dnnl_memory_desc_t md;
@@ -100,18 +108,19 @@ static inline dnnl_status_t rot_dnn_matmul_desc(dnnl_primitive_desc_t *out, dnnl
     dnnl_memory_desc_t md[4];
     dnnl_matmul_desc_t desc;
     dnnl_format_tag_t tag = s->weights == ROT_DNN_W_PACKED ? dnnl_format_tag_any
-                            : s->weights == ROT_DNN_W_KN   ? dnnl_ab
-                                                           : dnnl_ba;
+                            : s->weights == ROT_DNN_W_KN ? dnnl_ab
+                                                         : dnnl_ba;
     ROT_DNN_TRY(dnnl_memory_desc_init_by_tag(&md[0], 2, src, dnnl_bf16, dnnl_ab));
     ROT_DNN_TRY(dnnl_memory_desc_init_by_tag(&md[1], 2, wei, dnnl_bf16, tag));
     ROT_DNN_TRY(dnnl_memory_desc_init_by_tag(&md[2], 2, bias, dnnl_f32, dnnl_ab));
-    ROT_DNN_TRY(dnnl_memory_desc_init_by_tag(&md[3], 2, dst, s->f32_out ? dnnl_f32 : dnnl_bf16, dnnl_ab));
+    ROT_DNN_TRY(
+        dnnl_memory_desc_init_by_tag(&md[3], 2, dst, s->f32_out ? dnnl_f32 : dnnl_bf16, dnnl_ab));
     ROT_DNN_TRY(dnnl_matmul_desc_init(&desc, &md[0], &md[1], s->bias ? &md[2] : NULL, &md[3]));
     return dnnl_primitive_desc_create(out, &desc, attr, engine, NULL);
 }
 
-static inline dnnl_status_t rot_dnn_plain_weight(dnnl_memory_t *out, dnnl_engine_t engine, int64_t n,
-                                                 int64_t k, void *data)
+static inline dnnl_status_t rot_dnn_plain_weight(dnnl_memory_t *out, dnnl_engine_t engine,
+                                                 int64_t n, int64_t k, void *data)
 {
     dnnl_dims_t dims = {k, n};
     dnnl_memory_desc_t md;
@@ -132,7 +141,8 @@ static inline dnnl_status_t rot_dnn_reorder_desc(dnnl_primitive_desc_t *out, dnn
 
 // A memory object over `data` for one operand of a primitive (same calls in both generations).
 static inline dnnl_status_t rot_dnn_operand(dnnl_memory_t *out, dnnl_engine_t engine,
-                                            const_dnnl_primitive_desc_t pd, dnnl_query_t what, void *data)
+                                            const_dnnl_primitive_desc_t pd, dnnl_query_t what,
+                                            void *data)
 {
     return dnnl_memory_create(out, dnnl_primitive_desc_query_md(pd, what, 0), engine, data);
 }

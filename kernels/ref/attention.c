@@ -1,5 +1,5 @@
-// Attention of the reference: per segment and head, a block of queries at a time, through the same matrix
-// product as everything else.
+// Attention of the reference: per segment and head, a block of queries at a time, through the same
+// matrix product as everything else.
 #include <omp.h>
 #include <string.h>
 
@@ -33,9 +33,9 @@ static size_t workspace_floats(size_t n, size_t dim)
 static void one_head(rot_ref_tile tile, const head *h, float *space)
 {
     size_t n_panels = panels(h->n), d_panels = panels(h->dim), ld = n_panels * ROT_REF_PANEL;
-    float *keys = space, *values = keys + ld * h->dim;                 // packed
-    float *scores = values + d_panels * ROT_REF_PANEL * h->n;          // (QUERIES, ld)
-    float *sums = scores + QUERIES * ld, *c = sums + QUERIES;          // (QUERIES), (QUERIES, 32)
+    float *keys = space, *values = keys + ld * h->dim;        // packed
+    float *scores = values + d_panels * ROT_REF_PANEL * h->n; // (QUERIES, ld)
+    float *sums = scores + QUERIES * ld, *c = sums + QUERIES; // (QUERIES), (QUERIES, 32)
     rot_ref_pack_rows(h->k, h->dim, h->n, h->dim, keys);
     rot_ref_pack_columns(h->v, h->dim, h->n, h->dim, values);
     for (size_t row = 0; row < h->n; row += QUERIES) {
@@ -50,21 +50,23 @@ static void one_head(rot_ref_tile tile, const head *h, float *space)
         for (size_t i = 0; i < rows; i++)
             sums[i] = rot_ref_softmax_row(scores + i * ld, h->n, h->scale, h->round);
         for (size_t p = 0; p < d_panels; p++) {
-            size_t first = p * ROT_REF_PANEL, m = h->dim - first < ROT_REF_PANEL ? h->dim - first : ROT_REF_PANEL;
+            size_t first = p * ROT_REF_PANEL,
+                   m = h->dim - first < ROT_REF_PANEL ? h->dim - first : ROT_REF_PANEL;
             memset(c, 0, rows * ROT_REF_PANEL * sizeof *c);
             tile(scores, ld, rows, values + p * ROT_REF_PANEL * h->n, h->n, c);
             for (size_t i = 0; i < rows; i++)
                 for (size_t j = 0; j < m; j++) {
                     float y = c[i * ROT_REF_PANEL + j] / sums[i];
-                    h->out[(row + i) * h->width + first + j] = h->round ? rot_bf16_to_f32(rot_f32_to_bf16(y)) : y;
+                    h->out[(row + i) * h->width + first + j] =
+                        h->round ? rot_bf16_to_f32(rot_f32_to_bf16(y)) : y;
                 }
         }
     }
 }
 
-int rot_ref_attention(rot_backend *backend, const rot_segments *segments, rot_heads shape, float scale,
-                      const rot_buffer *q, const rot_buffer *k, const rot_buffer *v, rot_buffer *out,
-                      rot_err *err)
+int rot_ref_attention(rot_backend *backend, const rot_segments *segments, rot_heads shape,
+                      float scale, const rot_buffer *q, const rot_buffer *k, const rot_buffer *v,
+                      rot_buffer *out, rot_err *err)
 {
     rot_ref *ref = (rot_ref *)backend;
     size_t dim = (size_t)shape.head_dim, longest = 0;
@@ -76,7 +78,8 @@ int rot_ref_attention(rot_backend *backend, const rot_segments *segments, rot_he
     if (floats > ref->workspace_floats) {
         rot_free(ref->workspace);
         ref->workspace_floats = 0;
-        ref->workspace = rot_host_alloc((size_t)backend->threads * floats * sizeof(float), "attention", err);
+        ref->workspace =
+            rot_host_alloc((size_t)backend->threads * floats * sizeof(float), "attention", err);
         if (!ref->workspace) return ROT_ERR_NO_MEMORY;
         ref->workspace_floats = floats;
     }
@@ -95,7 +98,8 @@ int rot_ref_attention(rot_backend *backend, const rot_segments *segments, rot_he
                   (size_t)shape.heads * dim,
                   scale,
                   backend->precision == ROT_PRECISION_BF16};
-        one_head(ref->tile, &h, ref->workspace + (size_t)omp_get_thread_num() * ref->workspace_floats);
+        one_head(ref->tile, &h,
+                 ref->workspace + (size_t)omp_get_thread_num() * ref->workspace_floats);
     }
     return 0;
 }

@@ -1,5 +1,5 @@
-// The matrix product of the reference. tile_c is the specification; the others compute the same chains of
-// multiply, round, add, round with wider registers, each element's k in order.
+// The matrix product of the reference. tile_c is the specification; the others compute the same
+// chains of multiply, round, add, round with wider registers, each element's k in order.
 #include <string.h>
 
 #include "kernels/ref/ref.h"
@@ -11,7 +11,8 @@ static void tile_c(const float *a, size_t lda, size_t rows, const float *panel, 
     for (size_t i = 0; i < rows; i++)
         for (size_t p = 0; p < k; p++)
             for (size_t j = 0; j < ROT_REF_PANEL; j++)
-                c[i * ROT_REF_PANEL + j] = c[i * ROT_REF_PANEL + j] + a[i * lda + p] * panel[p * ROT_REF_PANEL + j];
+                c[i * ROT_REF_PANEL + j] =
+                    c[i * ROT_REF_PANEL + j] + a[i * lda + p] * panel[p * ROT_REF_PANEL + j];
 }
 
 #ifdef __x86_64__
@@ -22,7 +23,8 @@ static void tile_c(const float *a, size_t lda, size_t rows, const float *panel, 
 #define INLINE static inline __attribute__((always_inline))
 
 // c (MR, 32) += a (MR, n) panel (n, 32). MR is a literal, the loops over it unroll.
-INLINE AVX512 void block_avx512(int MR, const float *a, size_t lda, const float *panel, size_t n, float *c)
+INLINE AVX512 void block_avx512(int MR, const float *a, size_t lda, const float *panel, size_t n,
+                                float *c)
 {
     __m512 sum[8][2];
 #pragma GCC unroll 8
@@ -48,7 +50,8 @@ INLINE AVX512 void block_avx512(int MR, const float *a, size_t lda, const float 
 }
 
 // The same on 16 of the 32 columns: AVX2 has half the registers of half the width.
-INLINE AVX2 void block_avx2(int MR, const float *a, size_t lda, const float *panel, size_t n, float *c)
+INLINE AVX2 void block_avx2(int MR, const float *a, size_t lda, const float *panel, size_t n,
+                            float *c)
 {
     __m256 sum[4][2];
 #pragma GCC unroll 4
@@ -73,25 +76,30 @@ INLINE AVX2 void block_avx2(int MR, const float *a, size_t lda, const float *pan
     }
 }
 
-AVX512 static void tile_avx512(const float *a, size_t lda, size_t rows, const float *panel, size_t k, float *c)
+AVX512 static void tile_avx512(const float *a, size_t lda, size_t rows, const float *panel,
+                               size_t k, float *c)
 {
     for (size_t p = 0; p < k; p += K_BLOCK) {
         size_t n = k - p < K_BLOCK ? k - p : K_BLOCK, i = 0;
         const float *b = panel + p * ROT_REF_PANEL;
-        for (; i + 8 <= rows; i += 8) block_avx512(8, a + i * lda + p, lda, b, n, c + i * ROT_REF_PANEL);
+        for (; i + 8 <= rows; i += 8)
+            block_avx512(8, a + i * lda + p, lda, b, n, c + i * ROT_REF_PANEL);
         for (; i < rows; i++) block_avx512(1, a + i * lda + p, lda, b, n, c + i * ROT_REF_PANEL);
     }
 }
 
-AVX2 static void tile_avx2(const float *a, size_t lda, size_t rows, const float *panel, size_t k, float *c)
+AVX2 static void tile_avx2(const float *a, size_t lda, size_t rows, const float *panel, size_t k,
+                           float *c)
 {
     for (size_t p = 0; p < k; p += K_BLOCK) {
         size_t n = k - p < K_BLOCK ? k - p : K_BLOCK;
         for (size_t half = 0; half < ROT_REF_PANEL; half += 16) {
             const float *b = panel + p * ROT_REF_PANEL + half;
             size_t i = 0;
-            for (; i + 4 <= rows; i += 4) block_avx2(4, a + i * lda + p, lda, b, n, c + half + i * ROT_REF_PANEL);
-            for (; i < rows; i++) block_avx2(1, a + i * lda + p, lda, b, n, c + half + i * ROT_REF_PANEL);
+            for (; i + 4 <= rows; i += 4)
+                block_avx2(4, a + i * lda + p, lda, b, n, c + half + i * ROT_REF_PANEL);
+            for (; i < rows; i++)
+                block_avx2(1, a + i * lda + p, lda, b, n, c + half + i * ROT_REF_PANEL);
         }
     }
 }

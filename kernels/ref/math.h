@@ -1,14 +1,15 @@
-// exp, tanh, erf and the two GELUs on sixteen floats, in plain arithmetic: the same bits on every machine,
-// with every compiler and C library. Errors against the exact functions, tested over their whole ranges:
-// exp 1 ulp, tanh 2 ulp, erf 2 ulp. The polynomials are minimax fits (Lawson's weighted least squares on
-// Chebyshev nodes in double, rounded to float once).
+// exp, tanh, erf and the two GELUs on sixteen floats, in plain arithmetic: the same bits on every
+// machine, with every compiler and C library. Errors against the exact functions, tested over their
+// whole ranges: exp 1 ulp, tanh 2 ulp, erf 2 ulp. The polynomials are minimax fits (Lawson's
+// weighted least squares on Chebyshev nodes in double, rounded to float once).
 #ifndef ROT_KERNELS_REF_MATH_H
 #define ROT_KERNELS_REF_MATH_H
 
 #include "kernels/vec.h"
 
-// exp(x) = 2^n exp(r), n = rint(x / ln 2), |r| <= ln(2) / 2; ln 2 in two pieces, the first of which has
-// so few bits that n times it is exact (Cody and Waite). Under -104 the result is 0, over 88.73 infinity.
+// exp(x) = 2^n exp(r), n = rint(x / ln 2), |r| <= ln(2) / 2; ln 2 in two pieces, the first of which
+// has so few bits that n times it is exact (Cody and Waite). Under -104 the result is 0, over 88.73
+// infinity.
 ROT_INLINE rot_v16f rot_vexp(rot_v16f x)
 {
     rot_v16f a = rot_vmin(rot_vmax(x, rot_vset(-110.0f)), rot_vset(89.0f));
@@ -54,8 +55,8 @@ ROT_INLINE rot_v16f rot_vtanh(rot_v16f x)
     return rot_vcopysign(rot_vselect((rot_v16i)(a < 0.625f), small, large), x);
 }
 
-// |x| < 0.95: x + x P(x^2); beyond: 1 - exp(-x Q(x)), Q fitted to -log(erfc(x)) / x on [0.95, 4]; over 4
-// the result is 1 in float.
+// |x| < 0.95: x + x P(x^2); beyond: 1 - exp(-x Q(x)), Q fitted to -log(erfc(x)) / x on [0.95, 4];
+// over 4 the result is 1 in float.
 ROT_INLINE rot_v16f rot_verf(rot_v16f x)
 {
     rot_v16f a = rot_vabs(x), z = a * a;

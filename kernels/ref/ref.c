@@ -26,8 +26,8 @@ static void close_ref(rot_backend *backend)
     rot_free(backend);
 }
 
-static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t width, rot_buffer **out,
-                      rot_err *err)
+static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t width,
+                      rot_buffer **out, rot_err *err)
 {
     (void)backend;
     return rot_host_buffer_new(elem, sizeof(float), rows, width, out, err);
@@ -39,20 +39,24 @@ static void buffer_free(rot_backend *backend, rot_buffer *buffer)
     rot_host_buffer_free(buffer);
 }
 
-static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t n, const float *rows)
+static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t n,
+                   const float *rows)
 {
     float *to = (float *)buffer->data + row * buffer->width;
     size_t count = n * buffer->width;
-    if (buffer->elem == ROT_ELEM_F32 || !rounds(backend)) memcpy(to, rows, count * sizeof *to);
+    if (buffer->elem == ROT_ELEM_F32 || !rounds(backend))
+        memcpy(to, rows, count * sizeof *to);
     else
         for (size_t i = 0; i < count; i++) to[i] = rot_bf16_to_f32(rot_f32_to_bf16(rows[i]));
 }
 
-static void download(rot_backend *backend, const rot_buffer *buffer, size_t row, size_t n, void *rows)
+static void download(rot_backend *backend, const rot_buffer *buffer, size_t row, size_t n,
+                     void *rows)
 {
     const float *from = (const float *)buffer->data + row * buffer->width;
     size_t count = n * buffer->width;
-    if (buffer->elem == ROT_ELEM_F32 || !rounds(backend)) memcpy(rows, from, count * sizeof *from);
+    if (buffer->elem == ROT_ELEM_F32 || !rounds(backend))
+        memcpy(rows, from, count * sizeof *from);
     else
         for (size_t i = 0; i < count; i++) ((uint16_t *)rows)[i] = rot_f32_to_bf16(from[i]);
 }
@@ -74,8 +78,10 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
     rot_linear *linear = rot_calloc(1, sizeof *linear);
     if (!linear) return rot_no_memory(err, sizeof *linear, "a weight");
     *linear = (rot_linear){.n_in = n_in, .n_out = n_out, .epilogue = epilogue};
-    linear->panels = rot_host_alloc(n_panels * n_in * ROT_REF_PANEL * sizeof(float), "a weight", err);
-    if (linear->panels) linear->bias = rot_host_alloc(n_panels * ROT_REF_PANEL * sizeof(float), "a bias", err);
+    linear->panels =
+        rot_host_alloc(n_panels * n_in * ROT_REF_PANEL * sizeof(float), "a weight", err);
+    if (linear->panels)
+        linear->bias = rot_host_alloc(n_panels * ROT_REF_PANEL * sizeof(float), "a bias", err);
     if (!linear->bias) {
         linear_free(backend, linear);
         return ROT_ERR_NO_MEMORY;
@@ -84,7 +90,8 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
     bool round = rounds(backend);
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
     for (size_t p = 0; p < n_panels; p++) {
-        size_t first = p * ROT_REF_PANEL, n = n_out - first < ROT_REF_PANEL ? n_out - first : ROT_REF_PANEL;
+        size_t first = p * ROT_REF_PANEL,
+               n = n_out - first < ROT_REF_PANEL ? n_out - first : ROT_REF_PANEL;
         float *panel = linear->panels + first * n_in;
         rot_ref_pack_rows(weight + first * n_in, n_in, n, n_in, panel);
         if (round)
@@ -95,37 +102,43 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
     return 0;
 }
 
-static int run_linear(rot_backend *backend, const rot_linear *linear, size_t rows, const rot_buffer *in,
-                      rot_buffer *out, rot_err *err)
+static int run_linear(rot_backend *backend, const rot_linear *linear, size_t rows,
+                      const rot_buffer *in, rot_buffer *out, rot_err *err)
 {
     (void)err;
     rot_ref_tile tile = ((rot_ref *)backend)->tile;
     bool round = rounds(backend);
-    size_t n_in = linear->n_in, n_out = linear->n_out, n_panels = (n_out + ROT_REF_PANEL - 1) / ROT_REF_PANEL;
+    size_t n_in = linear->n_in, n_out = linear->n_out,
+           n_panels = (n_out + ROT_REF_PANEL - 1) / ROT_REF_PANEL;
     size_t n_chunks = (rows + ROT_REF_ROWS - 1) / ROT_REF_ROWS;
 #pragma omp parallel for collapse(2) schedule(dynamic, 8) num_threads(backend->threads)
     for (size_t chunk = 0; chunk < n_chunks; chunk++)
         for (size_t p = 0; p < n_panels; p++) {
-            size_t row = chunk * ROT_REF_ROWS, n = rows - row < ROT_REF_ROWS ? rows - row : ROT_REF_ROWS;
-            size_t first = p * ROT_REF_PANEL, m = n_out - first < ROT_REF_PANEL ? n_out - first : ROT_REF_PANEL;
+            size_t row = chunk * ROT_REF_ROWS,
+                   n = rows - row < ROT_REF_ROWS ? rows - row : ROT_REF_ROWS;
+            size_t first = p * ROT_REF_PANEL,
+                   m = n_out - first < ROT_REF_PANEL ? n_out - first : ROT_REF_PANEL;
             float c[ROT_REF_ROWS * ROT_REF_PANEL]; // (n, 32)
             memset(c, 0, n * ROT_REF_PANEL * sizeof *c);
-            tile((const float *)in->data + row * n_in, n_in, n, linear->panels + first * n_in, n_in, c);
+            tile((const float *)in->data + row * n_in, n_in, n, linear->panels + first * n_in, n_in,
+                 c);
             for (size_t i = 0; i < n; i++)
-                rot_ref_epilogue_row(linear->epilogue, round, c + i * ROT_REF_PANEL, linear->bias + first, m,
+                rot_ref_epilogue_row(linear->epilogue, round, c + i * ROT_REF_PANEL,
+                                     linear->bias + first, m,
                                      (float *)out->data + (row + i) * n_out + first);
         }
     return 0;
 }
 
-static void layer_norm(rot_backend *backend, size_t rows, size_t width, float eps, const rot_buffer *x,
-                       const rot_buffer *gamma, const rot_buffer *beta, rot_buffer *out)
+static void layer_norm(rot_backend *backend, size_t rows, size_t width, float eps,
+                       const rot_buffer *x, const rot_buffer *gamma, const rot_buffer *beta,
+                       rot_buffer *out)
 {
     bool round = rounds(backend);
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
     for (size_t row = 0; row < rows; row++)
-        rot_ref_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data, beta->data,
-                               round, (float *)out->data + row * width);
+        rot_ref_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
+                               beta->data, round, (float *)out->data + row * width);
 }
 
 static void rope_split(rot_backend *backend, const rot_segments *segments, rot_heads shape,
@@ -133,7 +146,8 @@ static void rope_split(rot_backend *backend, const rot_segments *segments, rot_h
                        rot_buffer *q, rot_buffer *k, rot_buffer *v)
 {
     bool round = rounds(backend);
-    size_t dim = (size_t)shape.head_dim, half = dim / 2, heads = (size_t)shape.heads, width = heads * dim;
+    size_t dim = (size_t)shape.head_dim, half = dim / 2, heads = (size_t)shape.heads,
+           width = heads * dim;
     for (int s = 0; s < segments->n; s++) {
         size_t start = (size_t)segments->starts[s], n = (size_t)segments->starts[s + 1] - start;
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
@@ -172,7 +186,8 @@ static int identify(const rot_cpu *cpu, rot_precision precision, char identity[1
     return 0;
 }
 
-static int open_ref(const rot_cpu *cpu, rot_precision precision, int threads, rot_backend **out, rot_err *err)
+static int open_ref(const rot_cpu *cpu, rot_precision precision, int threads, rot_backend **out,
+                    rot_err *err)
 {
     rot_ref *ref = rot_calloc(1, sizeof *ref);
     if (!ref) return rot_no_memory(err, sizeof *ref, "the backend");

@@ -1,5 +1,5 @@
-// The tower: tables of positions and rotations against formulas in double, backends against each other,
-// bits that do not depend on batch, order or threads, bad weights, failing allocations.
+// The tower: tables of positions and rotations against formulas in double, backends against each
+// other, bits that do not depend on batch, order or threads, bad weights, failing allocations.
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -73,7 +73,9 @@ static batch make_batch(const int (*sizes)[2], size_t n)
     rot_err err;
     for (size_t i = 0; i < n; i++) {
         b.images[i] = noise(sizes[i][0], sizes[i][1], i % 3 == 1 ? 3 : 1, i + 1);
-        assert_int_equal(rot_geometry_grid(ROT_GEOMETRY_NATIVE, &p, sizes[i][0], sizes[i][1], &b.grids[i], &err), 0);
+        assert_int_equal(
+            rot_geometry_grid(ROT_GEOMETRY_NATIVE, &p, sizes[i][0], sizes[i][1], &b.grids[i], &err),
+            0);
         b.k += (size_t)b.grids[i].k;
     }
     return b;
@@ -104,7 +106,8 @@ static rot_encoder *open_encoder(const char *backend, rot_dtype dtype, int threa
 
 // ---- tables
 
-// As the formulas of the interpolation say, in double; grids of 2 rows use rows 0 and 47 of the table.
+// As the formulas of the interpolation say, in double; grids of 2 rows use rows 0 and 47 of the
+// table.
 static void positions_are_corner_aligned(void **state)
 {
     (void)state;
@@ -122,12 +125,14 @@ static void positions_are_corner_aligned(void **state)
                     for (int x = bx; x < bx + 2; x++, patch++)
                         for (int c = 0; c < WIDTH; c++) {
                             double u = 47.0 * y / (h - 1), v = 47.0 * x / (w - 1);
-                            int y0 = (int)u, x0 = (int)v, y1 = y0 < 47 ? y0 + 1 : 47, x1 = x0 < 47 ? x0 + 1 : 47;
+                            int y0 = (int)u, x0 = (int)v, y1 = y0 < 47 ? y0 + 1 : 47,
+                                x1 = x0 < 47 ? x0 + 1 : 47;
                             double a = u - y0, b = v - x0;
-                            double want = (1 - a) * (1 - b) * (double)table[(y0 * SIDE + x0) * WIDTH + c] +
-                                          (1 - a) * b * (double)table[(y0 * SIDE + x1) * WIDTH + c] +
-                                          a * (1 - b) * (double)table[(y1 * SIDE + x0) * WIDTH + c] +
-                                          a * b * (double)table[(y1 * SIDE + x1) * WIDTH + c];
+                            double want =
+                                (1 - a) * (1 - b) * (double)table[(y0 * SIDE + x0) * WIDTH + c] +
+                                (1 - a) * b * (double)table[(y0 * SIDE + x1) * WIDTH + c] +
+                                a * (1 - b) * (double)table[(y1 * SIDE + x0) * WIDTH + c] +
+                                a * b * (double)table[(y1 * SIDE + x1) * WIDTH + c];
                             assert_true(fabs((double)out[patch * WIDTH + c] - want) < 2e-5);
                         }
         free(out);
@@ -149,7 +154,8 @@ static void rotations_equal_the_c_library(void **state)
                 for (int x = bx; x < bx + 2; x++, patch++)
                     for (int i = 0; i < HALF; i++) {
                         int k = i % (HALF / 2), at = i < HALF / 2 ? y : x;
-                        float inverse = 1.0f / (float)pow(10000.0, (double)((float)(2 * k) / (float)HALF));
+                        float inverse =
+                            1.0f / (float)pow(10000.0, (double)((float)(2 * k) / (float)HALF));
                         double angle = (double)((float)at * inverse);
                         assert_true(fabs((double)c[patch * HALF + i] - cos(angle)) < 6e-8);
                         assert_true(fabs((double)s[patch * HALF + i] - sin(angle)) < 6e-8);
@@ -160,7 +166,8 @@ static void rotations_equal_the_c_library(void **state)
 
 // ---- the whole encoder
 
-static const int mixed[][2] = {{64, 32}, {700, 32}, {33, 40}, {64, 32}, {1, 1}, {4200, 32}, {320, 130}, {96, 64}};
+static const int mixed[][2] = {{64, 32}, {700, 32},  {33, 40},   {64, 32},
+                               {1, 1},   {4200, 32}, {320, 130}, {96, 64}};
 enum { N_MIXED = sizeof mixed / sizeof *mixed };
 
 static double cosine(const float *a, const float *b, size_t n)
@@ -191,7 +198,8 @@ static void bf16_backends_stay_near_f32(void **state)
         assert_int_equal(rot_encoder_encode(e, b.images, b.grids, b.n, got, &err), 0);
         double mean = 0;
         for (size_t k = 0; k < b.k * OUT; k++) wide[k] = rot_bf16_to_f32(got[k]);
-        for (size_t k = 0; k < b.k; k++) mean += cosine(wide + k * OUT, want + k * OUT, OUT) / (double)b.k;
+        for (size_t k = 0; k < b.k; k++)
+            mean += cosine(wide + k * OUT, want + k * OUT, OUT) / (double)b.k;
         if (!(mean > 0.999)) fail_msg("%s: mean cosine %f", backends[i], mean);
         rot_encoder_close(&e);
     }
@@ -199,15 +207,22 @@ static void bf16_backends_stay_near_f32(void **state)
     free_batch(&b);
 }
 
-// A batch of one equals a batch of many in any order; 1 thread equals 2, on many images and on a large one.
+// A batch of one equals a batch of many in any order; 1 thread equals 2, on many images and on a
+// large one.
 static void bits_ignore_batch_order_and_threads(void **state)
 {
     (void)state;
-    const struct { const char *backend; rot_dtype dtype; size_t bytes; } kinds[] = {
+    const struct {
+        const char *backend;
+        rot_dtype dtype;
+        size_t bytes;
+    } kinds[] = {
         {"ref", ROT_DTYPE_F32, 4}, {"ref", ROT_DTYPE_BF16, 2}, {"onednn", ROT_DTYPE_BF16, 2}};
     enum { N = 32 };
     int sizes[N][2];
-    for (int i = 0; i < N; i++) sizes[i][0] = mixed[i % N_MIXED][0] + 32 * (i / N_MIXED), sizes[i][1] = mixed[i % N_MIXED][1];
+    for (int i = 0; i < N; i++)
+        sizes[i][0] = mixed[i % N_MIXED][0] + 32 * (i / N_MIXED),
+        sizes[i][1] = mixed[i % N_MIXED][1];
     batch b = make_batch((const int(*)[2])sizes, N);
     rot_image images[N];
     rot_grid grids[N];
@@ -224,13 +239,17 @@ static void bits_ignore_batch_order_and_threads(void **state)
             assert_int_equal(rot_encoder_encode(one, b.images, b.grids, N, other, &err), 0);
             assert_memory_equal(all, other, b.k * row);
             for (int i = 0; i < N; i++) { // one at a time, the large one (5) with two threads too
-                assert_int_equal(rot_encoder_encode(i == 5 ? two : one, b.images + i, b.grids + i, 1, other, &err), 0);
+                assert_int_equal(rot_encoder_encode(i == 5 ? two : one, b.images + i, b.grids + i,
+                                                    1, other, &err),
+                                 0);
                 assert_memory_equal(other, all + at[i] * row, (size_t)b.grids[i].k * row);
             }
-            for (int i = 0; i < N; i++) images[i] = b.images[(i * 13 + 5) % N], grids[i] = b.grids[(i * 13 + 5) % N];
+            for (int i = 0; i < N; i++)
+                images[i] = b.images[(i * 13 + 5) % N], grids[i] = b.grids[(i * 13 + 5) % N];
             assert_int_equal(rot_encoder_encode(two, images, grids, N, other, &err), 0);
             for (size_t i = 0, to = 0; i < N; to += (size_t)grids[i++].k)
-                assert_memory_equal(other + to * row, all + at[(i * 13 + 5) % N] * row, (size_t)grids[i].k * row);
+                assert_memory_equal(other + to * row, all + at[(i * 13 + 5) % N] * row,
+                                    (size_t)grids[i].k * row);
         }
         rot_encoder_close(&two);
         rot_encoder_close(&one);
@@ -253,7 +272,8 @@ static void empty_batch_and_empty_grid(void **state)
     rot_encoder_close(&e);
 }
 
-// Overwrites the float at `element` of a tensor in the checkpoint's file, and restores it afterwards.
+// Overwrites the float at `element` of a tensor in the checkpoint's file, and restores it
+// afterwards.
 static void poke(const char *name, size_t element, float value, float *before)
 {
     rot_checkpoint *checkpoint;
@@ -261,7 +281,8 @@ static void poke(const char *name, size_t element, float value, float *before)
     assert_int_equal(rot_checkpoint_open(checkpoint_dir, &checkpoint, &err), 0);
     const rot_tensor *t = rot_checkpoint_tensor(checkpoint, name);
     assert_non_null(t);
-    rot_map map; // where the tensor lies in its file: found by its first bytes' address in a second map
+    rot_map
+        map; // where the tensor lies in its file: found by its first bytes' address in a second map
     assert_int_equal(rot_fs_map(t->file, &map, &err), 0);
     uint64_t header;
     memcpy(&header, map.bytes, 8);
@@ -285,11 +306,17 @@ static void poke(const char *name, size_t element, float value, float *before)
 static void weights_that_are_not_finite_are_named(void **state)
 {
     (void)state;
-    const struct { const char *tensor; float value; rot_dtype dtype; int rc; } cases[] = {
+    const struct {
+        const char *tensor;
+        float value;
+        rot_dtype dtype;
+        int rc;
+    } cases[] = {
         {"blocks.1.attn.qkv.weight", NAN, ROT_DTYPE_F32, ROT_ERR_FORMAT},
         {"merger.norm.bias", INFINITY, ROT_DTYPE_BF16, ROT_ERR_FORMAT},
         {"pos_embed.weight", -INFINITY, ROT_DTYPE_BF16, ROT_ERR_FORMAT},
-        {"blocks.2.mlp.linear_fc2.bias", 3.4e38f, ROT_DTYPE_BF16, ROT_ERR_FORMAT}, // infinity in bfloat16
+        {"blocks.2.mlp.linear_fc2.bias", 3.4e38f, ROT_DTYPE_BF16,
+         ROT_ERR_FORMAT}, // infinity in bfloat16
         {"blocks.2.mlp.linear_fc2.bias", 3.4e38f, ROT_DTYPE_F32, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -1,5 +1,6 @@
-// kernels: functions against the C library, the product's variants against each other, every operation of
-// every backend against plain double loops, batch invariance, choice of a backend, failing allocations.
+// kernels: functions against the C library, the product's variants against each other, every
+// operation of every backend against plain double loops, batch invariance, choice of a backend,
+// failing allocations.
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,7 +51,8 @@ static double ulps(double got, double want)
     return fabs(got - want) / ulp;
 }
 
-static double worst(rot_v16f (*f)(rot_v16f), double (*exact)(double), float from, float to, float step)
+static double worst(rot_v16f (*f)(rot_v16f), double (*exact)(double), float from, float to,
+                    float step)
 {
     double most = 0;
     for (float x = from; x < to; x += step) {
@@ -63,9 +65,18 @@ static double worst(rot_v16f (*f)(rot_v16f), double (*exact)(double), float from
     return most;
 }
 
-static rot_v16f exp_lanes(rot_v16f x) { return rot_vexp(x); }
-static rot_v16f tanh_lanes(rot_v16f x) { return rot_vtanh(x); }
-static rot_v16f erf_lanes(rot_v16f x) { return rot_verf(x); }
+static rot_v16f exp_lanes(rot_v16f x)
+{
+    return rot_vexp(x);
+}
+static rot_v16f tanh_lanes(rot_v16f x)
+{
+    return rot_vtanh(x);
+}
+static rot_v16f erf_lanes(rot_v16f x)
+{
+    return rot_verf(x);
+}
 
 static void functions_are_accurate(void **state)
 {
@@ -87,8 +98,10 @@ static void functions_keep_their_limits(void **state)
         rot_vstore(r, rot_verf(rot_vset(x[i])));
         float exact[] = {expf(x[i]), tanhf(x[i]), erff(x[i])}, got[] = {e[7], t[7], r[7]};
         for (int k = 0; k < 3; k++) {
-            if (isnan(exact[k])) assert_true(isnan(got[k]));
-            else assert_true(fabsf(got[k] - exact[k]) <= 1e-44f || got[k] == exact[k]);
+            if (isnan(exact[k]))
+                assert_true(isnan(got[k]));
+            else
+                assert_true(fabsf(got[k] - exact[k]) <= 1e-44f || got[k] == exact[k]);
             if (!isnan(exact[k])) assert_int_equal(signbit(got[k]) != 0, signbit(exact[k]) != 0);
         }
     }
@@ -104,8 +117,10 @@ static void rounding_equals_base(void **state)
             memcpy(&x, &bits, 4);
             rot_vstore(y, rot_vround_bf16(rot_vset(x)));
             float want = as_bf16(x);
-            if (isnan(want)) assert_true(isnan(y[3]));
-            else assert_true(y[3] == want);
+            if (isnan(want))
+                assert_true(isnan(y[3]));
+            else
+                assert_true(y[3] == want);
         }
     }
 }
@@ -118,12 +133,17 @@ static void product_variants_give_the_same_bits(void **state)
     rot_cpu real;
     rot_err err;
     assert_int_equal(rot_cpu_detect(&real, &err), 0);
-    rot_cpu plain = {0}, avx2 = {.avx2 = real.avx2}, avx512 = {.avx2 = real.avx2, .avx512 = real.avx512};
-    const rot_ref_tile tiles[] = {rot_ref_tile_for(&plain), rot_ref_tile_for(&avx2), rot_ref_tile_for(&avx512)};
-    const struct { size_t rows, k, lda; } shapes[] = {{1, 1, 1}, {3, 17, 19}, {8, 64, 64}, {13, 300, 301}, {64, 700, 700}};
+    rot_cpu plain = {0}, avx2 = {.avx2 = real.avx2},
+            avx512 = {.avx2 = real.avx2, .avx512 = real.avx512};
+    const rot_ref_tile tiles[] = {rot_ref_tile_for(&plain), rot_ref_tile_for(&avx2),
+                                  rot_ref_tile_for(&avx512)};
+    const struct {
+        size_t rows, k, lda;
+    } shapes[] = {{1, 1, 1}, {3, 17, 19}, {8, 64, 64}, {13, 300, 301}, {64, 700, 700}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         size_t rows = shapes[s].rows, k = shapes[s].k, n = rows * 32;
-        float *a = random_floats(rows * shapes[s].lda, 1), *b = random_floats(k * 32, 1), *start = random_floats(n + 32, 1);
+        float *a = random_floats(rows * shapes[s].lda, 1), *b = random_floats(k * 32, 1),
+              *start = random_floats(n + 32, 1);
         float *want = malloc((n + 32) * 4), *got = malloc((n + 32) * 4);
         memcpy(want, start, (n + 32) * 4);
         tiles[0](a, shapes[s].lda, rows, b, k, want);
@@ -167,7 +187,8 @@ static rot_buffer *put(rot_backend *b, rot_elem elem, size_t rows, size_t width,
 }
 
 // Rows as floats, whatever the buffer keeps.
-static float *get(rot_backend *b, const rot_buffer *buffer, rot_elem elem, size_t rows, size_t width)
+static float *get(rot_backend *b, const rot_buffer *buffer, rot_elem elem, size_t rows,
+                  size_t width)
 {
     float *x = malloc(rows * width * 4);
     b->ops->download(b, buffer, 0, rows, x);
@@ -180,7 +201,8 @@ static float *get(rot_backend *b, const rot_buffer *buffer, rot_elem elem, size_
     return x;
 }
 
-static void assert_close(const float *got, const double *want, size_t n, double relative, double absolute)
+static void assert_close(const float *got, const double *want, size_t n, double relative,
+                         double absolute)
 {
     for (size_t i = 0; i < n; i++) {
         double e = fabs((double)got[i] - want[i]);
@@ -209,7 +231,8 @@ static void check_linear(rot_backend *b, size_t rows, size_t n_in, size_t n_out,
     rot_linear *linear;
     rot_err err;
     assert_int_equal(b->ops->linear_new(b, n_in, n_out, e, w, bias, &linear, &err), 0);
-    rot_buffer *in = put(b, ROT_ELEM_ACT, rows, n_in, x), *out = put(b, out_elem, rows, n_out, before);
+    rot_buffer *in = put(b, ROT_ELEM_ACT, rows, n_in, x),
+               *out = put(b, out_elem, rows, n_out, before);
     assert_int_equal(b->ops->linear(b, linear, rows, in, out, &err), 0);
     float *got = get(b, out, out_elem, rows, n_out);
     double *want = malloc(rows * n_out * sizeof *want);
@@ -233,7 +256,9 @@ static void check_linear(rot_backend *b, size_t rows, size_t n_in, size_t n_out,
 static void linears_equal_double(void **state)
 {
     (void)state;
-    const struct { size_t rows, n_in, n_out; } shapes[] = {{1, 4, 3}, {7, 36, 50}, {65, 96, 100}, {130, 144, 132}, {3, 1100, 33}};
+    const struct {
+        size_t rows, n_in, n_out;
+    } shapes[] = {{1, 4, 3}, {7, 36, 50}, {65, 96, 100}, {130, 144, 132}, {3, 1100, 33}};
     for (int s = 0; s < N_SUBJECTS; s++) {
         rot_backend *b = open_subject(s, 2);
         if (!b) continue;
@@ -250,11 +275,13 @@ static void reference_writes_only_its_rows(void **state)
     (void)state;
     rot_backend *b = open_subject(0, 2);
     enum { ROWS = 70, MORE = 40, N = 33 };
-    float *w = random_floats(N * N, 1), *bias = random_floats(N, 1), *x = random_floats((ROWS + MORE) * N, 1);
+    float *w = random_floats(N * N, 1), *bias = random_floats(N, 1),
+          *x = random_floats((ROWS + MORE) * N, 1);
     rot_linear *linear;
     rot_err err;
     assert_int_equal(b->ops->linear_new(b, N, N, ROT_EPILOGUE_NONE, w, bias, &linear, &err), 0);
-    rot_buffer *in = put(b, ROT_ELEM_ACT, ROWS + MORE, N, x), *out = put(b, ROT_ELEM_ACT, ROWS + MORE, N, x);
+    rot_buffer *in = put(b, ROT_ELEM_ACT, ROWS + MORE, N, x),
+               *out = put(b, ROT_ELEM_ACT, ROWS + MORE, N, x);
     assert_int_equal(b->ops->linear(b, linear, ROWS, in, out, &err), 0);
     float *got = get(b, out, ROT_ELEM_ACT, ROWS + MORE, N);
     assert_memory_equal(got + ROWS * N, x + ROWS * N, MORE * N * 4);
@@ -275,19 +302,26 @@ static void layer_norm_equals_double(void **state)
         if (!b) continue;
         for (size_t k = 0; k < 4; k++) {
             size_t width = widths[k], rows = 5;
-            float *x = random_floats(rows * width, 3), *gamma = random_floats(width, 1), *beta = random_floats(width, 1);
-            for (size_t i = 0; i < width; i++) x[i] += 100; // a mean that is large against the spread
-            rot_buffer *in = put(b, ROT_ELEM_F32, rows, width, x), *g = put(b, ROT_ELEM_F32, 1, width, gamma);
-            rot_buffer *be = put(b, ROT_ELEM_F32, 1, width, beta), *out = put(b, ROT_ELEM_ACT, rows, width, NULL);
+            float *x = random_floats(rows * width, 3), *gamma = random_floats(width, 1),
+                  *beta = random_floats(width, 1);
+            for (size_t i = 0; i < width; i++)
+                x[i] += 100; // a mean that is large against the spread
+            rot_buffer *in = put(b, ROT_ELEM_F32, rows, width, x),
+                       *g = put(b, ROT_ELEM_F32, 1, width, gamma);
+            rot_buffer *be = put(b, ROT_ELEM_F32, 1, width, beta),
+                       *out = put(b, ROT_ELEM_ACT, rows, width, NULL);
             b->ops->layer_norm(b, rows, width, 1e-6f, in, g, be, out);
             float *got = get(b, out, ROT_ELEM_ACT, rows, width);
             double *want = malloc(rows * width * sizeof *want);
             for (size_t r = 0; r < rows; r++) {
                 double mean = 0, var = 0;
                 for (size_t i = 0; i < width; i++) mean += (double)x[r * width + i] / (double)width;
-                for (size_t i = 0; i < width; i++) var += pow((double)x[r * width + i] - mean, 2) / (double)width;
                 for (size_t i = 0; i < width; i++)
-                    want[r * width + i] = ((double)x[r * width + i] - mean) / sqrt(var + 1e-6) * (double)gamma[i] + (double)beta[i];
+                    var += pow((double)x[r * width + i] - mean, 2) / (double)width;
+                for (size_t i = 0; i < width; i++)
+                    want[r * width + i] =
+                        ((double)x[r * width + i] - mean) / sqrt(var + 1e-6) * (double)gamma[i] +
+                        (double)beta[i];
             }
             bool bf16 = b->precision == ROT_PRECISION_BF16;
             assert_close(got, want, rows * width, bf16 ? 0x1.1p-8 : 1e-5, 3e-5);
@@ -307,20 +341,31 @@ typedef struct attention_run {
 } attention_run;
 
 // rope_split, then attention, on packed segments; angles of row r of a segment: r times a constant.
-static attention_run run_attention(rot_backend *b, const int32_t *starts, int32_t n, rot_heads shape,
-                                   const float *qkv, const float *cosines, const float *sines)
+static attention_run run_attention(rot_backend *b, const int32_t *starts, int32_t n,
+                                   rot_heads shape, const float *qkv, const float *cosines,
+                                   const float *sines)
 {
     rot_segments segments = {starts, n};
-    size_t rows = (size_t)starts[n], width = (size_t)(shape.heads * shape.head_dim), half = (size_t)shape.head_dim / 2;
+    size_t rows = (size_t)starts[n], width = (size_t)(shape.heads * shape.head_dim),
+           half = (size_t)shape.head_dim / 2;
     rot_buffer *in = put(b, ROT_ELEM_ACT, rows, 3 * width, qkv);
-    rot_buffer *c = put(b, ROT_ELEM_F32, rows, half, cosines), *s = put(b, ROT_ELEM_F32, rows, half, sines);
-    rot_buffer *q = put(b, ROT_ELEM_ACT, rows, width, NULL), *k = put(b, ROT_ELEM_ACT, rows, width, NULL);
-    rot_buffer *v = put(b, ROT_ELEM_ACT, rows, width, NULL), *out = put(b, ROT_ELEM_ACT, rows, width, NULL);
+    rot_buffer *c = put(b, ROT_ELEM_F32, rows, half, cosines),
+               *s = put(b, ROT_ELEM_F32, rows, half, sines);
+    rot_buffer *q = put(b, ROT_ELEM_ACT, rows, width, NULL),
+               *k = put(b, ROT_ELEM_ACT, rows, width, NULL);
+    rot_buffer *v = put(b, ROT_ELEM_ACT, rows, width, NULL),
+               *out = put(b, ROT_ELEM_ACT, rows, width, NULL);
     rot_err err;
     b->ops->rope_split(b, &segments, shape, in, c, s, q, k, v);
-    assert_int_equal(b->ops->attention(b, &segments, shape, 1 / sqrtf((float)shape.head_dim), q, k, v, out, &err), 0);
-    attention_run run = {rows, width, get(b, q, ROT_ELEM_ACT, rows, width), get(b, k, ROT_ELEM_ACT, rows, width),
-                         get(b, v, ROT_ELEM_ACT, rows, width), get(b, out, ROT_ELEM_ACT, rows, width)};
+    assert_int_equal(b->ops->attention(b, &segments, shape, 1 / sqrtf((float)shape.head_dim), q, k,
+                                       v, out, &err),
+                     0);
+    attention_run run = {rows,
+                         width,
+                         get(b, q, ROT_ELEM_ACT, rows, width),
+                         get(b, k, ROT_ELEM_ACT, rows, width),
+                         get(b, v, ROT_ELEM_ACT, rows, width),
+                         get(b, out, ROT_ELEM_ACT, rows, width)};
     rot_buffer *all[] = {in, c, s, q, k, v, out};
     for (int i = 0; i < 7; i++) b->ops->buffer_free(b, all[i]);
     return run;
@@ -331,10 +376,12 @@ static void free_run(attention_run *run)
     free(run->q), free(run->k), free(run->v), free(run->out);
 }
 
-static void check_rotation(const attention_run *run, const int32_t *starts, int32_t n, rot_heads shape,
-                           const float *qkv, const float *cosines, const float *sines, bool bf16)
+static void check_rotation(const attention_run *run, const int32_t *starts, int32_t n,
+                           rot_heads shape, const float *qkv, const float *cosines,
+                           const float *sines, bool bf16)
 {
-    size_t dim = (size_t)shape.head_dim, half = dim / 2, heads = (size_t)shape.heads, width = run->width;
+    size_t dim = (size_t)shape.head_dim, half = dim / 2, heads = (size_t)shape.heads,
+           width = run->width;
     for (int32_t s = 0; s < n; s++) {
         size_t start = (size_t)starts[s], length = (size_t)starts[s + 1] - start;
         for (size_t i = 0; i < length; i++)
@@ -342,10 +389,12 @@ static void check_rotation(const attention_run *run, const int32_t *starts, int3
                 for (size_t d = 0; d < dim; d++) {
                     const float *row = qkv + (start + i) * 3 * width + h * dim;
                     size_t p = d % half, to = (start * heads + h * length + i) * dim + d;
-                    double cs = (double)cosines[(start + i) * half + p], sn = (double)sines[(start + i) * half + p];
+                    double cs = (double)cosines[(start + i) * half + p],
+                           sn = (double)sines[(start + i) * half + p];
                     for (int part = 0; part < 2; part++) {
                         const float *x = row + (size_t)part * width;
-                        double a = (double)(bf16 ? as_bf16(x[p]) : x[p]), e = (double)(bf16 ? as_bf16(x[p + half]) : x[p + half]);
+                        double a = (double)(bf16 ? as_bf16(x[p]) : x[p]),
+                               e = (double)(bf16 ? as_bf16(x[p + half]) : x[p + half]);
                         double want = d < half ? a * cs - e * sn : e * cs + a * sn;
                         float got = (part ? run->k : run->q)[to];
                         assert_close(&got, &want, 1, bf16 ? 0x1.1p-8 : 1e-6, 1e-6);
@@ -357,7 +406,8 @@ static void check_rotation(const attention_run *run, const int32_t *starts, int3
 }
 
 // From the q, k, v that the backend itself wrote.
-static void check_softmax(const attention_run *run, const int32_t *starts, int32_t n, rot_heads shape, bool bf16)
+static void check_softmax(const attention_run *run, const int32_t *starts, int32_t n,
+                          rot_heads shape, bool bf16)
 {
     size_t dim = (size_t)shape.head_dim, heads = (size_t)shape.heads;
     for (int32_t s = 0; s < n; s++) {
@@ -366,18 +416,21 @@ static void check_softmax(const attention_run *run, const int32_t *starts, int32
         for (size_t h = 0; h < heads; h++)
             for (size_t i = 0; i < length; i += 1 + length / 9) {
                 const float *q = run->q + (start * heads + h * length + i) * dim;
-                const float *k = run->k + (start * heads + h * length) * dim, *v = run->v + (start * heads + h * length) * dim;
+                const float *k = run->k + (start * heads + h * length) * dim,
+                            *v = run->v + (start * heads + h * length) * dim;
                 double most = -INFINITY, sum = 0;
                 for (size_t j = 0; j < length; j++) {
                     p[j] = 0;
-                    for (size_t d = 0; d < dim; d++) p[j] += (double)q[d] * (double)k[j * dim + d] / sqrt((double)dim);
+                    for (size_t d = 0; d < dim; d++)
+                        p[j] += (double)q[d] * (double)k[j * dim + d] / sqrt((double)dim);
                     if (p[j] > most) most = p[j];
                 }
                 for (size_t j = 0; j < length; j++) sum += p[j] = exp(p[j] - most);
                 for (size_t d = 0; d < dim; d++) {
                     double y = 0;
                     for (size_t j = 0; j < length; j++) y += p[j] / sum * (double)v[j * dim + d];
-                    assert_close(&run->out[(start + i) * run->width + h * dim + d], &y, 1, bf16 ? 0x1.8p-8 : 1e-5, bf16 ? 6e-3 : 2e-5);
+                    assert_close(&run->out[(start + i) * run->width + h * dim + d], &y, 1,
+                                 bf16 ? 0x1.8p-8 : 1e-5, bf16 ? 6e-3 : 2e-5);
                 }
             }
         free(p);
@@ -394,8 +447,10 @@ static void attention_equals_double(void **state)
         rot_backend *b = open_subject(s, 2);
         if (!b) continue;
         for (int i = 0; i < 3; i++) {
-            size_t width = (size_t)(shapes[i].heads * shapes[i].head_dim), half = (size_t)shapes[i].head_dim / 2, rows = (size_t)starts[N];
-            float *qkv = random_floats(rows * 3 * width, 3), *cosines = random_floats(rows * half, 1), *sines = random_floats(rows * half, 1);
+            size_t width = (size_t)(shapes[i].heads * shapes[i].head_dim),
+                   half = (size_t)shapes[i].head_dim / 2, rows = (size_t)starts[N];
+            float *qkv = random_floats(rows * 3 * width, 3),
+                  *cosines = random_floats(rows * half, 1), *sines = random_floats(rows * half, 1);
             attention_run run = run_attention(b, starts, N, shapes[i], qkv, cosines, sines);
             bool bf16 = b->precision == ROT_PRECISION_BF16;
             check_rotation(&run, starts, N, shapes[i], qkv, cosines, sines, bf16);
@@ -413,12 +468,14 @@ static void attention_of_a_segment_ignores_the_others(void **state)
     const int32_t all[] = {0, 12, 300, 1000}, alone[] = {0, 288};
     rot_heads shape = {2, 64};
     size_t width = 128, half = 32;
-    float *qkv = random_floats(1000 * 3 * width, 3), *cosines = random_floats(1000 * half, 1), *sines = random_floats(1000 * half, 1);
+    float *qkv = random_floats(1000 * 3 * width, 3), *cosines = random_floats(1000 * half, 1),
+          *sines = random_floats(1000 * half, 1);
     for (int s = 0; s < N_SUBJECTS; s++) {
         rot_backend *two = open_subject(s, 2), *one = open_subject(s, 1);
         if (!two) continue;
         attention_run a = run_attention(two, all, 3, shape, qkv, cosines, sines);
-        attention_run b = run_attention(one, alone, 1, shape, qkv + 12 * 3 * width, cosines + 12 * half, sines + 12 * half);
+        attention_run b = run_attention(one, alone, 1, shape, qkv + 12 * 3 * width,
+                                        cosines + 12 * half, sines + 12 * half);
         attention_run c = run_attention(one, all, 3, shape, qkv, cosines, sines);
         assert_memory_equal(a.out + 12 * width, b.out, 288 * width * 4);
         assert_memory_equal(a.out, c.out, 1000 * width * 4);
@@ -433,20 +490,26 @@ static void row_of_a_linear_ignores_the_others(void **state)
 {
     (void)state;
     enum { ROWS = 203, IN = 136, OUT = 260 };
-    float *w = random_floats(IN * OUT, 0.3f), *bias = random_floats(OUT, 1), *x = random_floats(ROWS * IN, 1);
+    float *w = random_floats(IN * OUT, 0.3f), *bias = random_floats(OUT, 1),
+          *x = random_floats(ROWS * IN, 1);
     for (int s = 0; s < N_SUBJECTS; s++)
         for (int e = ROT_EPILOGUE_NONE; e < ROT_EPILOGUE_ADD; e++) {
             rot_backend *two = open_subject(s, 2), *one = open_subject(s, 1);
             if (!two) continue;
             rot_linear *l2, *l1;
             rot_err err;
-            assert_int_equal(two->ops->linear_new(two, IN, OUT, (rot_epilogue)e, w, bias, &l2, &err), 0);
-            assert_int_equal(one->ops->linear_new(one, IN, OUT, (rot_epilogue)e, w, bias, &l1, &err), 0);
-            rot_buffer *in = put(two, ROT_ELEM_ACT, ROWS, IN, x), *out = put(two, ROT_ELEM_ACT, ROWS, OUT, NULL);
+            assert_int_equal(
+                two->ops->linear_new(two, IN, OUT, (rot_epilogue)e, w, bias, &l2, &err), 0);
+            assert_int_equal(
+                one->ops->linear_new(one, IN, OUT, (rot_epilogue)e, w, bias, &l1, &err), 0);
+            rot_buffer *in = put(two, ROT_ELEM_ACT, ROWS, IN, x),
+                       *out = put(two, ROT_ELEM_ACT, ROWS, OUT, NULL);
             assert_int_equal(two->ops->linear(two, l2, ROWS, in, out, &err), 0);
             float *want = get(two, out, ROT_ELEM_ACT, ROWS, OUT);
-            for (size_t row = 0; row < ROWS; row += 17) { // alone, as the first row of a batch of one
-                rot_buffer *in1 = put(one, ROT_ELEM_ACT, 1, IN, x + row * IN), *out1 = put(one, ROT_ELEM_ACT, 1, OUT, NULL);
+            for (size_t row = 0; row < ROWS;
+                 row += 17) { // alone, as the first row of a batch of one
+                rot_buffer *in1 = put(one, ROT_ELEM_ACT, 1, IN, x + row * IN),
+                           *out1 = put(one, ROT_ELEM_ACT, 1, OUT, NULL);
                 assert_int_equal(one->ops->linear(one, l1, 1, in1, out1, &err), 0);
                 float *got = get(one, out1, ROT_ELEM_ACT, 1, OUT);
                 assert_memory_equal(got, want + row * OUT, OUT * 4);
@@ -473,7 +536,8 @@ static void impossible_backends_are_refused(void **state)
     rot_backend *b = NULL;
     rot_err err;
     char identity[128];
-    assert_int_equal(rot_backend_open("onednn", ROT_PRECISION_F32, 1, &b, &err), ROT_ERR_UNSUPPORTED);
+    assert_int_equal(rot_backend_open("onednn", ROT_PRECISION_F32, 1, &b, &err),
+                     ROT_ERR_UNSUPPORTED);
     assert_null(b);
     assert_int_equal(rot_backend_open("cuda", ROT_PRECISION_BF16, 1, &b, &err), ROT_ERR_USAGE);
     assert_non_null(strstr(err.message, "cuda"));
@@ -539,11 +603,13 @@ static void failed_allocations_are_reported(void **state)
             rot_buffer *x = NULL, *y = NULL;
             rot_mem_fail_at(n);
             int rc = rot_backend_open(subjects[s].name, subjects[s].precision, 2, &b, &err);
-            if (rc == 0) rc = b->ops->linear_new(b, N, N, ROT_EPILOGUE_NONE, w, bias, &linear, &err);
+            if (rc == 0)
+                rc = b->ops->linear_new(b, N, N, ROT_EPILOGUE_NONE, w, bias, &linear, &err);
             if (rc == 0) rc = b->ops->buffer_new(b, ROT_ELEM_ACT, 8, N, &x, &err);
             if (rc == 0) rc = b->ops->buffer_new(b, ROT_ELEM_ACT, 8, N, &y, &err);
             if (rc == 0) rc = b->ops->linear(b, linear, 8, x, y, &err);
-            if (rc == 0) rc = b->ops->attention(b, &segments, (rot_heads){10, 4}, 0.5f, x, x, x, y, &err);
+            if (rc == 0)
+                rc = b->ops->attention(b, &segments, (rot_heads){10, 4}, 0.5f, x, x, x, y, &err);
             rot_mem_fail_at(0);
             done = rc == 0;
             if (rc < 0) assert_int_equal(rc, ROT_ERR_NO_MEMORY);
