@@ -85,7 +85,6 @@ int cli_init_model(int argc, char **argv)
 {
     init_args args = {.model = rot_init_model_options_default()};
     rot_err err = {0};
-    argp_err_exit_status = CLI_EXIT_USAGE;
     argp_parse(&argp, argc, argv, 0, 0, &args);
     if (rot_init_model(&args.model, &err) < 0) return cli_fail(&err);
     return cli_done(0);

@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "base/utf8.h"
 #include "encoder/safetensors.h"
 
 enum { BUFFER_BYTES = 1 << 20, PATH_BYTES = 4096 };
@@ -67,7 +68,12 @@ static int check_names(const rot_tensor_decl *tensors, size_t n, rot_err *err)
     const char **names = rot_malloc(n * sizeof *names);
     if (!names) return rot_no_memory(err, n * sizeof *names, "names");
     int rc = 0;
-    for (size_t i = 0; i < n; i++) names[i] = tensors[i].name;
+    for (size_t i = 0; i < n; i++) {
+        names[i] = tensors[i].name;
+        size_t length = strlen(names[i]);
+        if (rot_utf8_valid(names[i], length) != length || !strcmp(names[i], "__metadata__"))
+            rc = rot_err_set(err, ROT_ERR_USAGE, "'%.200s' cannot be the name of a tensor", names[i]);
+    }
     if (n) qsort(names, n, sizeof *names, by_name);
     for (size_t i = 1; i < n && rc == 0; i++)
         if (!strcmp(names[i - 1], names[i]))

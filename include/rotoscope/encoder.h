@@ -86,6 +86,20 @@ rot_init_model_options rot_init_model_options_default(void);
 // ROT_ERR_USAGE: no folder, an unknown arch or sizes that do not fit; ROT_ERR_IO, ROT_ERR_NO_SPACE.
 int rot_init_model(const rot_init_model_options *options, rot_err *err);
 
+// Results as a safetensors file: declare every tensor, then give their bytes (little-endian, row-major) in
+// the same order, in pieces of any size. Nothing is at `path` until the file is finished. One thread.
+typedef struct rot_tensor_file rot_tensor_file;
+int rot_tensor_file_new(const char *path, rot_tensor_file **out, rot_err *err);
+// dtype: "F32", "F16", "BF16", "I64", "I32" or "U8". n_dims: at most 8. ROT_ERR_USAGE: another dtype, or data
+// were given already.
+int rot_tensor_file_declare(rot_tensor_file *file, const char *name, const char *dtype, const int64_t *shape,
+                            int n_dims, rot_err *err);
+// ROT_ERR_USAGE at the first call: a name that is doubled or no UTF-8. Creates the temporary file.
+int rot_tensor_file_write(rot_tensor_file *file, const void *bytes, size_t n_bytes, rot_err *err);
+// Syncs and renames into place; frees *file in any case.
+int rot_tensor_file_finish(rot_tensor_file **file, rot_err *err);
+void rot_tensor_file_abort(rot_tensor_file **file); // leaves nothing; NULL is allowed
+
 #ifdef __cplusplus
 }
 #endif
