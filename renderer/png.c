@@ -49,18 +49,21 @@ static void read_bytes(png_structp png, png_bytep data, size_t n)
     job->at += n;
 }
 
-// Everything to 8 bits, grey or RGB, alpha over white (png_set_background with the screen's own gamma).
+// Everything to 8 bits, grey or RGB, perhaps with alpha.
 static void set_transforms(png_structp png, png_infop info)
 {
-    int color = png_get_color_type(png, info);
-    bool alpha = color & PNG_COLOR_MASK_ALPHA || png_get_valid(png, info, PNG_INFO_tRNS);
     png_set_expand(png); // palettes to RGB, fewer bits to 8, tRNS to alpha
     if (png_get_bit_depth(png, info) == 16) png_set_scale_16(png);
-    if (alpha) {
-        png_color_16 white = {.red = 255, .green = 255, .blue = 255, .gray = 255};
-        if (png_get_bit_depth(png, info) == 16)
-            white = (png_color_16){.red = 65535, .green = 65535, .blue = 65535, .gray = 65535};
-        png_set_background(png, &white, PNG_BACKGROUND_GAMMA_SCREEN, 0, 1.0);
+}
+
+// n pixels over white, in place: `channels` and alpha become `channels`.
+static void drop_alpha(uint8_t *row, size_t n, size_t channels)
+{
+    for (size_t x = 0; x < n; x++) {
+        uint32_t alpha = row[x * (channels + 1) + channels];
+        for (size_t c = 0; c < channels; c++)
+            row[x * channels + c] =
+                (uint8_t)((row[x * (channels + 1) + c] * alpha + 255 * (255 - alpha) + 127) / 255);
     }
 }
 
@@ -92,6 +95,8 @@ int rot_png_read(const char *path, const uint8_t *bytes, size_t n_bytes, rot_ima
     png_read_update_info(png, info);
     uint32_t width = png_get_image_width(png, info), height = png_get_image_height(png, info);
     int channels = png_get_channels(png, info);
+    bool alpha = channels == 2 || channels == 4;
+    channels -= alpha;
     if ((channels != 1 && channels != 3) || png_get_bit_depth(png, info) != 8) png_error(png, "odd format");
     uint8_t *block;
     rc = rot_image_alloc(width, height, channels, path, out, &block, err);
@@ -109,7 +114,9 @@ int rot_png_read(const char *path, const uint8_t *bytes, size_t n_bytes, rot_ima
         for (uint32_t y = 0; y < height; y++) {
             uint8_t *at = rows + (passes > 1 ? y * row : 0);
             png_read_row(png, at, NULL);
-            if (pass == passes - 1) rot_image_put_row(pixels, out, (int32_t)y, at);
+            if (pass < passes - 1) continue;
+            if (alpha) drop_alpha(at, width, (size_t)channels);
+            rot_image_put_row(pixels, out, (int32_t)y, at);
         }
     png_read_end(png, NULL);
 done:

@@ -504,6 +504,7 @@ static void word_cache_draws_what_whole_lines_do(void **state)
     for (int f = 0; f < 6; f++) {
         rot_render_options o = plain();
         o.fonts[0] = fonts[f % 3];
+        o.missing_glyph = ROT_GLYPH_DRAW;
         o.size_px = f < 3 ? 20 : 13;
         o.letter_spacing_px = f == 4 ? 1.25 : 0;
         pen fast = pen_open(&o), slow = pen_open(&o);
