@@ -8,28 +8,59 @@
 
 static int append(tok_normalizer *n, const char *bytes, size_t n_bytes, rot_err *err)
 {
+    if (!n_bytes) return 0;
     ROT_TRY(rot_grow(&n->text, &n->text_capacity, n->n_text + n_bytes, 1, err));
     memcpy(n->text + n->n_text, bytes, n_bytes);
     n->n_text += n_bytes;
     return 0;
 }
 
+static unsigned combining_class(int32_t code_point)
+{
+    return utf8proc_get_property(code_point)->combining_class;
+}
+
+// Stable by combining class. utf8proc orders too, but in quadratic time, which a long run of marks
+// shows.
+static void order_run(int32_t *run, size_t n, int32_t *scratch)
+{
+    size_t starts[257] = {0};
+    for (size_t i = 0; i < n; i++) starts[combining_class(run[i]) + 1]++;
+    for (size_t i = 1; i < 257; i++) starts[i] += starts[i - 1];
+    for (size_t i = 0; i < n; i++) scratch[starts[combining_class(run[i])]++] = run[i];
+    memcpy(run, scratch, n * sizeof *run);
+}
+
+static void order(int32_t *points, size_t n, int32_t *scratch)
+{
+    for (size_t start = 0, end; start < n; start = end + 1) {
+        for (end = start; end < n && combining_class(points[end]); end++) continue;
+        if (end - start > 1) order_run(points + start, end - start, scratch);
+    }
+}
+
+enum { MAX_DECOMPOSED = 18 }; // code points that one decomposes to, at most (NFC alone: 4)
+
+// Decomposes, orders, composes.
 static int append_normalized(tok_normalizer *n, const char *bytes, size_t n_bytes, rot_err *err)
 {
     const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
-    utf8proc_ssize_t n_points = 0;
-    for (;;) {
-        size_t room = n->code_points_capacity;
-        n_points = utf8proc_decompose((const utf8proc_uint8_t *)bytes, (utf8proc_ssize_t)n_bytes,
-                                      n->code_points, (utf8proc_ssize_t)room, options);
-        if (n_points < 0) ROT_FAIL(err, ROT_ERR_INTERNAL, "NFC: %s", utf8proc_errmsg(n_points));
-        if ((size_t)n_points < room) break; // one to spare: encoding in place wants it
-        ROT_TRY(rot_grow(&n->code_points, &n->code_points_capacity, (size_t)n_points + 1,
+    size_t n_points = 0, step;
+    for (size_t at = 0; at < n_bytes; at += step) {
+        ROT_TRY(rot_grow(&n->code_points, &n->code_points_capacity, 2 * (n_points + MAX_DECOMPOSED),
                          sizeof *n->code_points, err));
+        utf8proc_int32_t c = (utf8proc_int32_t)tok_decode(bytes + at, &step);
+        utf8proc_ssize_t got =
+            utf8proc_decompose_char(c, n->code_points + n_points, MAX_DECOMPOSED, options, NULL);
+        if (got < 0 || got > MAX_DECOMPOSED)
+            ROT_FAIL(err, ROT_ERR_INTERNAL, "NFC of U+%04X", (unsigned)c);
+        n_points += (size_t)got;
     }
-    n_points = utf8proc_normalize_utf32(n->code_points, n_points, options);
-    if (n_points < 0) ROT_FAIL(err, ROT_ERR_INTERNAL, "NFC: %s", utf8proc_errmsg(n_points));
-    for (utf8proc_ssize_t i = 0; i < n_points; i++) {
+    order(n->code_points, n_points, n->code_points + n_points);
+    utf8proc_ssize_t left =
+        utf8proc_normalize_utf32(n->code_points, (utf8proc_ssize_t)n_points, options);
+    if (left < 0) ROT_FAIL(err, ROT_ERR_INTERNAL, "NFC: %s", utf8proc_errmsg(left));
+    for (utf8proc_ssize_t i = 0; i < left; i++) {
         utf8proc_uint8_t utf8[4];
         ROT_TRY(
             append(n, (char *)utf8, (size_t)utf8proc_encode_char(n->code_points[i], utf8), err));

@@ -58,9 +58,9 @@ static void scanners_split_as_read_off_their_expressions(void **state)
         {"a \n\n b", "a| \n\n| b", "a| \n\n| b"},
         {"a \n  \r\n   b", "a| \n  \r\n|  | b", "a| \n  \r\n  | b"},
         {"a\tb \t1", "a|\tb| |\t|1", "a|\t|b| |\t|1"},
-        {"!!\n\nx", "!!\n\n|x", "!!|\n\n|x"},
+        {"!!\n\nx", "!!\n\n|x", "!!|\n|\n|x"},
         {"\nx", "\n|x", "\n|x"},
-        {"(x) ?!\r\ny", "(x|)| ?!\r\n|y", "(|x|)| ?!|\r\n|y"},
+        {"(x) ?!\r\ny", "(x|)| ?!\r\n|y", "(|x|)| ?!|\r|\n|y"},
         {"\xc2\xbd\xc2\xb2", "\xc2\xbd|\xc2\xb2", "\xc2\xbd\xc2\xb2"}, // numbers that are no digits
         {"x\xc2\xa0y", "x|\xc2\xa0y", "x|\xc2\xa0|y"}, // a no-break space is white space
         {"x\xe2\x80\x8by", "x|\xe2\x80\x8by", "x|\xe2\x80\x8b|y"}, // a zero-width one is not
