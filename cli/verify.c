@@ -40,8 +40,10 @@ static void report(void *user, const char *path, uint64_t row, const char *cause
 {
     const arguments *a = user;
     if (a->common.json) {
-        json_t *object = json_pack("{s:s%, s:s%}", "path", path, strlen(path), "cause", cause, strlen(cause));
-        if (object && row != UINT64_MAX) json_object_set_new(object, "row", json_integer((json_int_t)row));
+        json_t *object =
+            json_pack("{s:s%, s:s%}", "path", path, strlen(path), "cause", cause, strlen(cause));
+        if (object && row != UINT64_MAX)
+            json_object_set_new(object, "row", json_integer((json_int_t)row));
         print_json(object);
     } else if (row == UINT64_MAX) {
         printf("%s: %s\n", path, cause);
@@ -53,15 +55,19 @@ static void report(void *user, const char *path, uint64_t row, const char *cause
 static void print_summary(const arguments *a, const rot_verify_summary *s)
 {
     if (a->common.json) {
-        print_json(json_pack("{s:I, s:I, s:I, s:I, s:I, s:b}", "datasets", (json_int_t)s->datasets, "stages",
-                             (json_int_t)s->stages, "records", (json_int_t)s->records, "unfinished",
-                             (json_int_t)s->unfinished, "bad", (json_int_t)s->bad, "ok", s->bad == 0));
+        print_json(json_pack("{s:I, s:I, s:I, s:I, s:I, s:b}", "datasets", (json_int_t)s->datasets,
+                             "stages", (json_int_t)s->stages, "records", (json_int_t)s->records,
+                             "unfinished", (json_int_t)s->unfinished, "bad", (json_int_t)s->bad,
+                             "ok", s->bad == 0));
         return;
     }
     if (a->common.quiet) return;
-    if (s->datasets + s->stages == 0) fprintf(stderr, "%s: nothing to verify\n", a->path);
+    if (s->datasets + s->stages == 0)
+        fprintf(stderr, "%s: nothing to verify\n", a->path);
     else
-        fprintf(stderr, "%s: %" PRIu64 " datasets, %" PRIu64 " stages, %" PRIu64 " records: %" PRIu64 " bad\n",
+        fprintf(stderr,
+                "%s: %" PRIu64 " datasets, %" PRIu64 " stages, %" PRIu64 " records: %" PRIu64
+                " bad\n",
                 a->path, s->datasets, s->stages, s->records, s->bad);
     if (s->unfinished)
         fprintf(stderr, "%s: %" PRIu64 " unfinished stage%s left out\n", a->path, s->unfinished,
@@ -71,12 +77,13 @@ static void print_summary(const arguments *a, const rot_verify_summary *s)
 int cli_verify(int argc, char **argv)
 {
     arguments a = {0};
-    const struct argp argp = {.parser = parse,
-                              .args_doc = "ROOT|DATASET",
-                              .doc = "Checks every byte of a dataset, or of all datasets and stages of a store "
-                                     "root: record headers and hashes, trailers, trees, roots, counts. Prints "
-                                     "a line per bad record (path, row, cause); exit code 3 if there is any.",
-                              .children = cli_children};
+    const struct argp argp = {
+        .parser = parse,
+        .args_doc = "ROOT|DATASET",
+        .doc = "Checks every byte of a dataset, or of all datasets and stages of a store "
+               "root: record headers and hashes, trailers, trees, roots, counts. Prints "
+               "a line per bad record (path, row, cause); exit code 3 if there is any.",
+        .children = cli_children};
     rot_err err = {0};
     rot_verify_summary summary = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &a);

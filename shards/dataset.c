@@ -30,7 +30,8 @@ struct rot_dataset {
     int n_splits;
 };
 
-/* ---- the root ---------------------------------------------------------------------------------- */
+/* ---- the root ----------------------------------------------------------------------------------
+ */
 
 static int stage_order(const char *stage)
 {
@@ -54,7 +55,8 @@ static int root_hash(const rot_stage_root *roots, size_t n, uint8_t out[32], rot
     for (size_t i = 0; i < n; i++) {
         const rot_stage_root *next = NULL;
         for (size_t j = 0; j < n; j++)
-            if ((!last || comes_before(last, &roots[j])) && (!next || comes_before(&roots[j], next)))
+            if ((!last || comes_before(last, &roots[j])) &&
+                (!next || comes_before(&roots[j], next)))
                 next = &roots[j];
         if (!next) break;
         rot_sha256_add(hash, next->split, strlen(next->split) + 1);
@@ -94,14 +96,17 @@ static int check_root(const rot_dataset *dataset, const char *path, rot_err *err
     return 0;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 static int bad_key(const char *path, const char *where, const char *key, rot_err *err)
 {
-    ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s%s'%s' is missing or wrong", path, where, *where ? ": " : "", key);
+    ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s%s'%s' is missing or wrong", path, where,
+             *where ? ": " : "", key);
 }
 
-static int read_stage(const char *path, const char *where, const json_t *json, split_stage *out, rot_err *err)
+static int read_stage(const char *path, const char *where, const json_t *json, split_stage *out,
+                      rot_err *err)
 {
     const char *at = json_string_value(json_object_get(json, "path"));
     const char *fingerprint = json_string_value(json_object_get(json, "fingerprint"));
@@ -110,7 +115,8 @@ static int read_stage(const char *path, const char *where, const json_t *json, s
     char dir[PATH_MAX], full[PATH_MAX];
     if (!at || !*at) return bad_key(path, where, "path", err);
     if (!root || rot_unhex(root, out->root, 32) < 0) return bad_key(path, where, "root", err);
-    if (!fingerprint || rot_unhex(fingerprint, bytes, 32) < 0) return bad_key(path, where, "fingerprint", err);
+    if (!fingerprint || rot_unhex(fingerprint, bytes, 32) < 0)
+        return bad_key(path, where, "fingerprint", err);
     memcpy(out->fingerprint, fingerprint, 65);
     rot_fs_dirname(path, dir, sizeof dir);
     ROT_TRY(rot_fs_join(full, sizeof full, *at == '/' ? "" : dir, *at == '/' ? at + 1 : at, err));
@@ -126,7 +132,8 @@ static bool count(const json_t *json, const char *key, uint64_t *out)
     return true;
 }
 
-static int read_split(const char *path, const char *name, const json_t *json, split *out, rot_err *err)
+static int read_split(const char *path, const char *name, const json_t *json, split *out,
+                      rot_err *err)
 {
     const char *key;
     json_t *value, *stages = json_object_get(json, "stages");
@@ -160,7 +167,8 @@ static int read_dataset(const char *path, const json_t *json, rot_dataset *out, 
     {
         size_t i = 0;
         while (i < sizeof known / sizeof *known && strcmp(key, known[i])) i++;
-        if (i == sizeof known / sizeof *known) ROT_FAIL(err, ROT_ERR_FORMAT, "%s: unknown key '%s'", path, key);
+        if (i == sizeof known / sizeof *known)
+            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: unknown key '%s'", path, key);
     }
     if (!count(json, "format", &format) || format != 1) return bad_key(path, "", "format", err);
     if (!name) return bad_key(path, "", "name", err);
@@ -171,7 +179,7 @@ static int read_dataset(const char *path, const json_t *json, rot_dataset *out, 
     out->splits = rot_calloc(json_object_size(splits), sizeof *out->splits);
     if (!out->name || !out->splits) return rot_no_memory(err, 0, "dataset");
     json_object_foreach((json_t *)splits, key, value)
-    ROT_TRY(read_split(path, key, value, &out->splits[out->n_splits++], err));
+        ROT_TRY(read_split(path, key, value, &out->splits[out->n_splits++], err));
     return check_root(out, path, err);
 }
 
@@ -229,18 +237,22 @@ int rot_dataset_split(const rot_dataset *dataset, int i, rot_split_info *out)
     return 0;
 }
 
-const char *rot_dataset_stage_dir(const rot_dataset *dataset, const char *split_name, const char *stage)
+const char *rot_dataset_stage_dir(const rot_dataset *dataset, const char *split_name,
+                                  const char *stage)
 {
     int order = stage_order(stage);
     for (int i = 0; i < dataset->n_splits && order < N_STAGES; i++)
-        if (strcmp(dataset->splits[i].info.name, split_name) == 0) return dataset->splits[i].stages[order].dir;
+        if (strcmp(dataset->splits[i].info.name, split_name) == 0)
+            return dataset->splits[i].stages[order].dir;
     return NULL;
 }
 
-/* ---- verifying --------------------------------------------------------------------------------- */
+/* ---- verifying ---------------------------------------------------------------------------------
+ */
 
 // That the stage is the one that the dataset means; its records are rot_verifier_stage's.
-static int compare_stage(rot_verifier *v, const char *path, const split *s, int which, bool last, rot_err *err)
+static int compare_stage(rot_verifier *v, const char *path, const split *s, int which, bool last,
+                         rot_err *err)
 {
     const split_stage *wanted = &s->stages[which];
     const char *name = s->info.name, *stage_name = stage_names[which];
@@ -251,13 +263,14 @@ static int compare_stage(rot_verifier *v, const char *path, const split *s, int 
     if (rc < 0) return rot_err_set(err, rc, "%s", cause.message);
     const rot_stage_info *info = rot_stage_get_info(stage);
     if (memcmp(stage->root, wanted->root, 32) != 0)
-        rot_verifier_say(v, path, UINT64_MAX, "split %s: the root of %s is not that of %s", name, stage_name,
-                         wanted->dir);
-    if (strcmp(info->fingerprint, wanted->fingerprint) || strcmp(info->stage, stage_name))
-        rot_verifier_say(v, path, UINT64_MAX, "split %s: the fingerprint of %s is not that of %s", name,
+        rot_verifier_say(v, path, UINT64_MAX, "split %s: the root of %s is not that of %s", name,
                          stage_name, wanted->dir);
+    if (strcmp(info->fingerprint, wanted->fingerprint) || strcmp(info->stage, stage_name))
+        rot_verifier_say(v, path, UINT64_MAX, "split %s: the fingerprint of %s is not that of %s",
+                         name, stage_name, wanted->dir);
     if (info->rows != s->info.rows || (last && info->samples != s->info.samples))
-        rot_verifier_say(v, path, UINT64_MAX, "split %s: its counts are not those of %s", name, wanted->dir);
+        rot_verifier_say(v, path, UINT64_MAX, "split %s: its counts are not those of %s", name,
+                         wanted->dir);
     rot_stage_close(&stage);
     return 0;
 }
@@ -273,7 +286,8 @@ static int verify_split(rot_verifier *v, const char *path, const split *s, rot_e
         if (rc == 0) rc = compare_stage(v, path, s, i, i == last, &cause);
         if (rc == ROT_ERR_MISSING)
             rot_verifier_say(v, path, UINT64_MAX, "split %s: %s", s->info.name, cause.message);
-        else if (rc < 0) return rot_err_set(err, rc, "%s", cause.message);
+        else if (rc < 0)
+            return rot_err_set(err, rc, "%s", cause.message);
     }
     return 0;
 }
@@ -286,12 +300,14 @@ int rot_verifier_dataset(rot_verifier *v, const char *path, rot_err *err)
     v->summary.datasets++;
     if (rc == ROT_ERR_FORMAT || rc == ROT_ERR_CORRUPT) {
         size_t n = strlen(path);
-        bool named = strncmp(cause.message, path, n) == 0 && strncmp(cause.message + n, ": ", 2) == 0;
+        bool named =
+            strncmp(cause.message, path, n) == 0 && strncmp(cause.message + n, ": ", 2) == 0;
         rot_verifier_say(v, path, UINT64_MAX, "%s", cause.message + (named ? n + 2 : 0));
         return 0;
     }
     if (rc < 0) return rot_err_set(err, rc, "%s", cause.message);
-    for (int i = 0; rc == 0 && i < dataset->n_splits; i++) rc = verify_split(v, path, &dataset->splits[i], err);
+    for (int i = 0; rc == 0 && i < dataset->n_splits; i++)
+        rc = verify_split(v, path, &dataset->splits[i], err);
     rot_dataset_close(&dataset);
     return rc;
 }

@@ -18,7 +18,8 @@ void rot_record_hash(const rot_record *record, uint8_t out[16])
 {
     uint8_t prefix[24];
     hash_prefix(record->kind, record->dtype, record->shape, prefix);
-    rot_xxh128_two(prefix, sizeof prefix, record->payload ? record->payload : prefix, record->n_bytes, out);
+    rot_xxh128_two(prefix, sizeof prefix, record->payload ? record->payload : prefix,
+                   record->n_bytes, out);
 }
 
 void rot_head_write(const rot_head *head, uint8_t out[ROT_HEAD])
@@ -34,8 +35,8 @@ void rot_head_write(const rot_head *head, uint8_t out[ROT_HEAD])
     memcpy(out + 32, head->hash, 16);
 }
 
-static const unsigned dtype_bytes[] = {[ROT_DTYPE_U8] = 1, [ROT_DTYPE_BF16] = 2, [ROT_DTYPE_F32] = 4,
-                                       [ROT_DTYPE_I32] = 4};
+static const unsigned dtype_bytes[] = {
+    [ROT_DTYPE_U8] = 1, [ROT_DTYPE_BF16] = 2, [ROT_DTYPE_F32] = 4, [ROT_DTYPE_I32] = 4};
 
 // Bytes that kind, dtype and shape call for; -1: they do not go together.
 static int64_t expected_bytes(const rot_record *r)
@@ -75,10 +76,11 @@ int rot_record_check(const rot_record *record, int code, rot_err *err)
                  (int)record->kind, (int)record->dtype, s[0], s[1], s[2], s[3]);
     if (n > ROT_MAX_LOGICAL || record->n_bytes > ROT_MAX_LOGICAL)
         ROT_FAIL(err, code == ROT_ERR_CORRUPT ? code : ROT_ERR_TOO_LARGE,
-                 "a record of kind %d and shape {%u, %u, %u, %u} is larger than %u bytes", (int)record->kind,
-                 s[0], s[1], s[2], s[3], ROT_MAX_LOGICAL);
+                 "a record of kind %d and shape {%u, %u, %u, %u} is larger than %u bytes",
+                 (int)record->kind, s[0], s[1], s[2], s[3], ROT_MAX_LOGICAL);
     if ((uint64_t)n != record->n_bytes)
-        ROT_FAIL(err, code, "a record of kind %d and shape {%u, %u, %u, %u} has %zu bytes instead of %lld",
+        ROT_FAIL(err, code,
+                 "a record of kind %d and shape {%u, %u, %u, %u} has %zu bytes instead of %lld",
                  (int)record->kind, s[0], s[1], s[2], s[3], record->n_bytes, (long long)n);
     return 0;
 }
@@ -86,20 +88,23 @@ int rot_record_check(const rot_record *record, int code, rot_err *err)
 int rot_head_read(const uint8_t in[ROT_HEAD], rot_head *out, rot_err *err)
 {
     if (rot_get32(in) != ROT_MAGIC) ROT_FAIL(err, ROT_ERR_CORRUPT, "no record header (magic)");
-    if (in[4] != ROT_VERSION_BYTE) ROT_FAIL(err, ROT_ERR_CORRUPT, "record header of version %d", in[4]);
+    if (in[4] != ROT_VERSION_BYTE)
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "record header of version %d", in[4]);
     *out = (rot_head){.kind = in[5], .dtype = in[6], .codec = in[7]};
     for (int i = 0; i < 4; i++) out->shape[i] = rot_get32(in + 8 + 4 * i);
     out->n_logical = rot_get32(in + 24);
     out->n_stored = rot_get32(in + 28);
     memcpy(out->hash, in + 32, 16);
-    if (out->codec > ROT_CODEC_ZSTD_BF16) ROT_FAIL(err, ROT_ERR_CORRUPT, "unknown codec %d", out->codec);
+    if (out->codec > ROT_CODEC_ZSTD_BF16)
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "unknown codec %d", out->codec);
     if (out->n_logical > ROT_MAX_LOGICAL || out->n_stored > ROT_MAX_LOGICAL ||
         (out->codec == ROT_CODEC_NONE) != (out->n_logical == out->n_stored))
         ROT_FAIL(err, ROT_ERR_CORRUPT, "lengths %u and %u do not fit codec %d", out->n_logical,
                  out->n_stored, out->codec);
     if (out->kind == ROT_KIND_BLOCK || out->kind == ROT_KIND_TRAILER) {
         if (out->dtype != ROT_DTYPE_U8 || out->codec == ROT_CODEC_ZSTD_BF16)
-            ROT_FAIL(err, ROT_ERR_CORRUPT, "block header with dtype %d, codec %d", out->dtype, out->codec);
+            ROT_FAIL(err, ROT_ERR_CORRUPT, "block header with dtype %d, codec %d", out->dtype,
+                     out->codec);
         return 0;
     }
     if (out->codec == ROT_CODEC_ZSTD_BF16 && out->dtype != ROT_DTYPE_BF16)
@@ -112,15 +117,17 @@ int rot_head_read(const uint8_t in[ROT_HEAD], rot_head *out, rot_err *err)
 void rot_value_seal(const rot_head *head, const void *stored, uint8_t out[ROT_SEAL])
 {
     rot_head_write(head, out);
-    if (head->codec == ROT_CODEC_NONE) memset(out + ROT_HEAD, 0, 16);
-    else rot_xxh128_bytes(stored, head->n_stored, out + ROT_HEAD);
+    if (head->codec == ROT_CODEC_NONE)
+        memset(out + ROT_HEAD, 0, 16);
+    else
+        rot_xxh128_bytes(stored, head->n_stored, out + ROT_HEAD);
 }
 
 size_t rot_block_bytes(const char *stage)
 {
-    // A line of 98 characters is 32 KiB of pixels and 510 bytes of zstd: with 64 KiB a block would fill
-    // a quarter of its page.
-    return strcmp(stage, "images") == 0 ? 1 << 20 : 1 << 16;
+    // A line of 98 characters is 33 KB of pixels and some 500 bytes of zstd: a block of 64 KiB would
+    // leave three quarters of its page empty (docs/store.md has the measurement).
+    return strcmp(stage, "images") == 0 ? 3 << 19 : 1 << 16;
 }
 
 void rot_layout_digest(const rot_stage_spec *spec, uint8_t out[32])

@@ -28,7 +28,8 @@ int rot_ledger_add_value(rot_ledger *ledger, uint64_t key, const rot_head *head,
 {
     size_t n = ledger->now.n_values;
     // One more than it holds: the trailer's entry goes there at the end.
-    ROT_TRY(rot_grow(&ledger->entries, &ledger->entries_capacity, n + 2, sizeof *ledger->entries, err));
+    ROT_TRY(
+        rot_grow(&ledger->entries, &ledger->entries_capacity, n + 2, sizeof *ledger->entries, err));
     ROT_TRY(rot_grow(&ledger->seals, &ledger->seals_capacity, n + 1, ROT_SEAL, err));
     ledger->entries[n] = (rot_entry){key, ledger->now.next_page, ROT_HEAD + head->n_stored};
     rot_value_seal(head, stored, ledger->seals + n * ROT_SEAL);
@@ -42,12 +43,15 @@ bool rot_ledger_add_row(rot_ledger *ledger, rot_kind kind, uint32_t n_bytes, con
     rot_ledger_mark *now = &ledger->now;
     memcpy(ledger->hashes + 16 * now->n_rows, hash, 16);
     now->n_rows++;
-    if (kind == ROT_KIND_TOMBSTONE) now->skipped++;
-    else now->payload_bytes += n_bytes;
+    if (kind == ROT_KIND_TOMBSTONE)
+        now->skipped++;
+    else
+        now->payload_bytes += n_bytes;
     return now->n_rows % ledger->spec->layout.commit_samples == 0 || now->n_rows == ledger->n_rows;
 }
 
-/* ---- scanning ---------------------------------------------------------------------------------- */
+/* ---- scanning ----------------------------------------------------------------------------------
+ */
 
 typedef struct scanner {
     rot_ledger *ledger;
@@ -56,7 +60,8 @@ typedef struct scanner {
 } scanner;
 
 // Adds the row after checking its record. *unit_end: as rot_ledger_add_row.
-static int scan_record(scanner *s, const rot_head *head, const uint8_t *stored, bool *unit_end, rot_err *err)
+static int scan_record(scanner *s, const rot_head *head, const uint8_t *stored, bool *unit_end,
+                       rot_err *err)
 {
     rot_record record;
     ROT_TRY(rot_record_open(head, stored, s->codecs, &s->record, &record, err));
@@ -93,7 +98,8 @@ static int scan_value(scanner *s, const rot_map *map, rot_err *err)
     bool unit_end = false;
     ROT_TRY(rot_value_at(map, page, &value, err));
     ROT_TRY(rot_value_check_padding(map, page, &value, err));
-    ROT_TRY(rot_ledger_add_value(ledger, ledger->first_row + ledger->now.n_rows, &value.head, value.stored, err));
+    ROT_TRY(rot_ledger_add_value(ledger, ledger->first_row + ledger->now.n_rows, &value.head,
+                                 value.stored, err));
     switch (value.head.kind) {
     case ROT_KIND_BLOCK: ROT_TRY(scan_block(s, &value, &unit_end, err)); break;
     case ROT_KIND_TRAILER: ROT_FAIL(err, ROT_ERR_CORRUPT, "the trailer comes too early");
@@ -103,7 +109,8 @@ static int scan_value(scanner *s, const rot_map *map, rot_err *err)
     return 0;
 }
 
-int rot_ledger_scan(rot_ledger *ledger, const rot_map *map, rot_codecs *codecs, rot_err *cause, rot_err *err)
+int rot_ledger_scan(rot_ledger *ledger, const rot_map *map, rot_codecs *codecs, rot_err *cause,
+                    rot_err *err)
 {
     scanner s = {.ledger = ledger, .codecs = codecs};
     int rc = 0;
@@ -115,7 +122,8 @@ int rot_ledger_scan(rot_ledger *ledger, const rot_map *map, rot_codecs *codecs, 
     return 0;
 }
 
-/* ---- the end of a shard ------------------------------------------------------------------------ */
+/* ---- the end of a shard ------------------------------------------------------------------------
+ */
 
 static void write_trailer(const rot_ledger *ledger, uint8_t *payload)
 {
@@ -130,16 +138,16 @@ static void write_trailer(const rot_ledger *ledger, uint8_t *payload)
     memcpy(payload + ROT_TRAILER_HEAD, ledger->hashes, 16 * ledger->n_rows);
 }
 
-int rot_ledger_finish(const rot_ledger *ledger, uint8_t meta[2 * ROT_PAGE], uint8_t **tail, size_t *n_tail,
-                      uint8_t trailer_hash[16], rot_err *err)
+int rot_ledger_finish(const rot_ledger *ledger, uint8_t meta[2 * ROT_PAGE], uint8_t **tail,
+                      size_t *n_tail, uint8_t trailer_hash[16], rot_err *err)
 {
     uint32_t n_payload = (uint32_t)(ROT_TRAILER_HEAD + 16 * ledger->n_rows);
     size_t n_pages = rot_value_pages(n_payload), n_tree = 0, n = ledger->now.n_values;
     uint8_t *tree_pages = NULL;
     rot_tree tree;
     ledger->entries[n] = (rot_entry){ROT_TRAILER_KEY, ledger->now.next_page, ROT_HEAD + n_payload};
-    ROT_TRY(rot_tree_build(ledger->entries, n + 1, ledger->now.next_page + n_pages, &tree_pages, &n_tree,
-                           &tree, err));
+    ROT_TRY(rot_tree_build(ledger->entries, n + 1, ledger->now.next_page + n_pages, &tree_pages,
+                           &n_tree, &tree, err));
     uint8_t *bytes = rot_calloc(n_pages + n_tree, ROT_PAGE);
     if (!bytes) {
         rot_free(tree_pages);
@@ -148,9 +156,13 @@ int rot_ledger_finish(const rot_ledger *ledger, uint8_t meta[2 * ROT_PAGE], uint
     uint8_t *payload = bytes + ROT_PAGE_HEAD + ROT_HEAD;
     rot_tree_overflow_head(ledger->now.next_page, (uint32_t)n_pages, bytes);
     write_trailer(ledger, payload);
-    rot_head head = {.kind = ROT_KIND_TRAILER, .shape = {(uint32_t)ledger->n_rows},
-                     .n_logical = n_payload, .n_stored = n_payload};
-    rot_record record = {.kind = (rot_kind)ROT_KIND_TRAILER, .shape = {(uint32_t)ledger->n_rows}, .payload = payload,
+    rot_head head = {.kind = ROT_KIND_TRAILER,
+                     .shape = {(uint32_t)ledger->n_rows},
+                     .n_logical = n_payload,
+                     .n_stored = n_payload};
+    rot_record record = {.kind = (rot_kind)ROT_KIND_TRAILER,
+                         .shape = {(uint32_t)ledger->n_rows},
+                         .payload = payload,
                          .n_bytes = n_payload};
     rot_record_hash(&record, head.hash);
     rot_head_write(&head, bytes + ROT_PAGE_HEAD);

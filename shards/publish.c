@@ -19,7 +19,8 @@ static int complete(rot_shard_writer *w, rot_err *err)
     rot_free(tail);
     ROT_TRY(rc);
     ROT_TRY(rot_writer_pwrite(w, meta, sizeof meta, 0, err));
-    if (ftruncate(w->fd, (off_t)(at + n_tail)) < 0) return rot_writer_errno(w, errno, "truncate", err);
+    if (ftruncate(w->fd, (off_t)(at + n_tail)) < 0)
+        return rot_writer_errno(w, errno, "truncate", err);
     if (fsync(w->fd) < 0) return rot_writer_errno(w, errno, "sync", err);
     int fd = w->fd;
     w->fd = -1;
@@ -38,7 +39,8 @@ static int check_winner(const rot_shard_writer *w, rot_err *err)
     if (rc < 0) rot_err_prefix(err, "%s: ", w->path);
     // The seals of compressed values may differ between versions of zstd; the records may not.
     else if (memcmp(trailer.hashes, w->ledger.hashes, 16 * w->ledger.n_rows) != 0)
-        rc = rot_err_set(err, ROT_ERR_CORRUPT, "%s was published before, with other records", w->path);
+        rc = rot_err_set(err, ROT_ERR_CORRUPT, "%s was published before, with other records",
+                         w->path);
     rot_shard_close(&shard);
     return rc;
 }
@@ -49,8 +51,8 @@ static int publish(rot_shard_writer *w, rot_err *err)
     if (w->failed) ROT_FAIL(err, ROT_ERR_IO, "%s: a write failed before", w->tmp);
     ROT_TRY(rot_writer_flush(w, err));
     if (w->ledger.now.n_rows != w->ledger.n_rows)
-        ROT_FAIL(err, ROT_ERR_USAGE, "%s: published with %zu of %llu rows", w->path, w->ledger.now.n_rows,
-                 (unsigned long long)w->ledger.n_rows);
+        ROT_FAIL(err, ROT_ERR_USAGE, "%s: published with %zu of %llu rows", w->path,
+                 w->ledger.now.n_rows, (unsigned long long)w->ledger.n_rows);
     ROT_TRY(complete(w, err));
     if (link(w->tmp, w->path) < 0) {
         if (errno != EEXIST) return rot_err_errno(err, errno, "publish as", w->path);

@@ -1,5 +1,5 @@
-// Records of an open stage. Records of a block come from the block that was decompressed last, so that
-// reading in order decompresses each block once.
+// Records of an open stage. Records of a block come from the block that was decompressed last, so
+// that reading in order decompresses each block once.
 #include <string.h>
 
 #include "base/err.h"
@@ -28,8 +28,8 @@ int rot_stage_open_shard(rot_stage *stage, uint32_t shard, rot_shard **out, rot_
 }
 
 // `wanted`: the hash that the row has by the trailer, or NULL.
-static int open_record(rot_stage *stage, const rot_head *head, const uint8_t *stored, const uint8_t *wanted,
-                       rot_record *out, rot_err *err)
+static int open_record(rot_stage *stage, const rot_head *head, const uint8_t *stored,
+                       const uint8_t *wanted, rot_record *out, rot_err *err)
 {
     if (wanted && memcmp(wanted, head->hash, 16) != 0)
         ROT_FAIL(err, ROT_ERR_CORRUPT, "the record is not the one that the trailer names");
@@ -49,21 +49,23 @@ static int open_block(rot_stage *stage, const rot_value *value, uint64_t first_r
     return 0;
 }
 
-static int get_member(rot_stage *stage, uint64_t row, const uint8_t *hash, rot_record *out, rot_err *err)
+static int get_member(rot_stage *stage, uint64_t row, const uint8_t *hash, rot_record *out,
+                      rot_err *err)
 {
     uint32_t wanted = (uint32_t)(row - stage->block_row);
     rot_head head;
     const uint8_t *stored = NULL;
     if (wanted < stage->member) stage->member = 0, stage->member_at = 0;
     while (stage->member <= wanted) {
-        ROT_TRY(rot_member_next(stage->members, stage->block_head.n_logical, &stage->member_at, &head,
-                                &stored, err));
+        ROT_TRY(rot_member_next(stage->members, stage->block_head.n_logical, &stage->member_at,
+                                &head, &stored, err));
         stage->member++;
     }
     return open_record(stage, &head, stored, hash, out, err);
 }
 
-int rot_stage_find(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_record *out, rot_err *err)
+int rot_stage_find(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_record *out,
+                   rot_err *err)
 {
     const uint8_t *hash = shard->hashes ? shard->hashes + 16 * (row - shard->first_row) : NULL;
     bool cached = stage->members && row >= stage->block_row &&
@@ -82,8 +84,8 @@ int rot_stage_find(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_r
 int rot_stage_get(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err)
 {
     if (row >= stage->spec.rows)
-        ROT_FAIL(err, ROT_ERR_NOT_FOUND, "%s: row %llu of %llu", stage->dir, (unsigned long long)row,
-                 (unsigned long long)stage->spec.rows);
+        ROT_FAIL(err, ROT_ERR_NOT_FOUND, "%s: row %llu of %llu", stage->dir,
+                 (unsigned long long)row, (unsigned long long)stage->spec.rows);
     uint32_t number = (uint32_t)(row / stage->spec.layout.shard_samples);
     rot_shard *shard;
     ROT_TRY(rot_stage_open_shard(stage, number, &shard, err));

@@ -11,13 +11,18 @@
 
 // The last member: `"sha256": "` 64 hex digits `"` LF `}` LF.
 static const char seal_start[] = "\"sha256\": \"", seal_end[] = "\"\n}\n";
-enum { N_START = sizeof seal_start - 1, N_END = sizeof seal_end - 1, N_SEAL = N_START + 64 + N_END };
+enum {
+    N_START = sizeof seal_start - 1,
+    N_END = sizeof seal_end - 1,
+    N_SEAL = N_START + 64 + N_END
+};
 
 int rot_dataset_seal(const char *json, char **sealed, rot_err *err)
 {
     size_t n = strlen(json);
     while (n > 0 && strchr(" \t\r\n", json[n - 1])) n--;
-    if (n < 2 || json[n - 1] != '}') ROT_FAIL(err, ROT_ERR_USAGE, "only a JSON object can be sealed");
+    if (n < 2 || json[n - 1] != '}')
+        ROT_FAIL(err, ROT_ERR_USAGE, "only a JSON object can be sealed");
     n--;
     while (n > 0 && strchr(" \t\r\n", json[n - 1])) n--;
     rot_str text = {0};
@@ -59,9 +64,11 @@ int rot_seal_read(const char *path, json_t **out, bool *sealed, rot_err *err)
     ROT_TRY(rot_fs_read(path, &text, &n, err));
     json_t *json = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
     if (!json || !json_is_object(json))
-        ROT_FAIL_GO(err, json_error_code(&error) == json_error_out_of_memory && !json ? ROT_ERR_NO_MEMORY : ROT_ERR_FORMAT,
-                    "%s: line %d, column %d: %s", path, json ? 1 : error.line, json ? 1 : error.column,
-                    json ? "not a JSON object" : error.text);
+        ROT_FAIL_GO(err,
+                    json_error_code(&error) == json_error_out_of_memory && !json ? ROT_ERR_NO_MEMORY
+                                                                                 : ROT_ERR_FORMAT,
+                    "%s: line %d, column %d: %s", path, json ? 1 : error.line,
+                    json ? 1 : error.column, json ? "not a JSON object" : error.text);
     *sealed = json_object_get(json, "sha256") != NULL;
     if (*sealed) ROT_GO(check_seal(path, text, n, err));
     *out = json;

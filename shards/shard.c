@@ -4,7 +4,8 @@
 
 #include "base/err.h"
 
-int rot_shard_open(const char *path, const rot_stage_spec *spec, uint32_t shard, rot_shard *out, rot_err *err)
+int rot_shard_open(const char *path, const rot_stage_spec *spec, uint32_t shard, rot_shard *out,
+                   rot_err *err)
 {
     *out = (rot_shard){0};
     int rc = 0;
@@ -33,7 +34,8 @@ static int find(const rot_shard *shard, uint64_t key, rot_value *out, uint64_t *
 {
     rot_entry entry;
     int rc = rot_tree_floor(&shard->map, &shard->tree, key, &entry, err);
-    if (rc == ROT_ERR_NOT_FOUND) return rot_err_set(err, ROT_ERR_CORRUPT, "the row is not in the tree");
+    if (rc == ROT_ERR_NOT_FOUND)
+        return rot_err_set(err, ROT_ERR_CORRUPT, "the row is not in the tree");
     ROT_TRY(rc);
     ROT_TRY(rot_value_at(&shard->map, entry.page, out, err));
     if (entry.n_bytes != ROT_HEAD + out->head.n_stored)
@@ -42,19 +44,21 @@ static int find(const rot_shard *shard, uint64_t key, rot_value *out, uint64_t *
     return 0;
 }
 
-int rot_shard_find(const rot_shard *shard, uint64_t row, rot_value *out, uint64_t *first_row, rot_err *err)
+int rot_shard_find(const rot_shard *shard, uint64_t row, rot_value *out, uint64_t *first_row,
+                   rot_err *err)
 {
     ROT_TRY(find(shard, row, out, first_row, err));
     const rot_head *head = &out->head;
     bool block = head->kind == ROT_KIND_BLOCK;
     if (head->kind == ROT_KIND_TRAILER || *first_row < shard->first_row ||
-        (block ? rot_block_first_row(head) != *first_row || row - *first_row >= head->shape[0] : row != *first_row))
+        (block ? rot_block_first_row(head) != *first_row || row - *first_row >= head->shape[0]
+               : row != *first_row))
         ROT_FAIL(err, ROT_ERR_CORRUPT, "the row is not where the tree says");
     return 0;
 }
 
-int rot_shard_trailer(const rot_shard *shard, const rot_stage_spec *spec, uint32_t number, rot_trailer *out,
-                      rot_err *err)
+int rot_shard_trailer(const rot_shard *shard, const rot_stage_spec *spec, uint32_t number,
+                      rot_trailer *out, rot_err *err)
 {
     rot_value value;
     uint64_t key;
@@ -63,7 +67,8 @@ int rot_shard_trailer(const rot_shard *shard, const rot_stage_spec *spec, uint32
     if (key != ROT_TRAILER_KEY || head->kind != ROT_KIND_TRAILER || head->codec != ROT_CODEC_NONE ||
         head->shape[0] != shard->n_rows || head->n_logical != ROT_TRAILER_HEAD + 16 * shard->n_rows)
         ROT_FAIL(err, ROT_ERR_CORRUPT, "the shard has no trailer");
-    rot_record record = {.kind = (rot_kind)head->kind, .payload = value.stored, .n_bytes = head->n_logical};
+    rot_record record = {
+        .kind = (rot_kind)head->kind, .payload = value.stored, .n_bytes = head->n_logical};
     memcpy(record.shape, head->shape, sizeof record.shape);
     rot_record_hash(&record, out->hash);
     if (memcmp(out->hash, head->hash, 16) != 0)

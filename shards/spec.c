@@ -14,7 +14,8 @@ int rot_spec_check(const rot_stage_spec *spec, rot_err *err)
     const rot_stage_layout *layout = &spec->layout;
     size_t n = spec->stage ? strlen(spec->stage) : 0;
     if (n == 0 || n > 15 || strspn(spec->stage, "abcdefghijklmnopqrstuvwxyz0123456789_") != n)
-        ROT_FAIL(err, ROT_ERR_USAGE, "'%.40s' is no name of a stage", spec->stage ? spec->stage : "");
+        ROT_FAIL(err, ROT_ERR_USAGE, "'%.40s' is no name of a stage",
+                 spec->stage ? spec->stage : "");
     if (layout->codec < ROT_CODEC_NONE || layout->codec > ROT_CODEC_ZSTD_BF16)
         ROT_FAIL(err, ROT_ERR_USAGE, "unknown codec %d", (int)layout->codec);
     if (layout->commit_samples == 0 || layout->shard_samples == 0 ||
@@ -23,7 +24,8 @@ int rot_spec_check(const rot_stage_spec *spec, rot_err *err)
                  "shard_samples %u is not from 1 to %d and a multiple of commit_samples %u",
                  layout->shard_samples, MAX_SHARD_SAMPLES, layout->commit_samples);
     if (spec->rows / layout->shard_samples >= UINT32_MAX)
-        ROT_FAIL(err, ROT_ERR_USAGE, "%llu rows are more than 2^32 shards", (unsigned long long)spec->rows);
+        ROT_FAIL(err, ROT_ERR_USAGE, "%llu rows are more than 2^32 shards",
+                 (unsigned long long)spec->rows);
     return 0;
 }
 

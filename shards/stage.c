@@ -13,7 +13,8 @@
 
 static const char *const codec_names[] = {"none", "zstd", "zstd-bf16"};
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing -----------------------------------------------------------------------------------
+ */
 
 typedef struct totals {
     rot_sha256 *root;
@@ -21,7 +22,8 @@ typedef struct totals {
     uint64_t skipped, payload_bytes, file_bytes;
 } totals;
 
-static int add_shard(totals *t, const char *dir, const rot_stage_spec *spec, uint32_t number, rot_err *err)
+static int add_shard(totals *t, const char *dir, const rot_stage_spec *spec, uint32_t number,
+                     rot_err *err)
 {
     char path[PATH_MAX], name[32], hex[33];
     rot_shard shard;
@@ -41,24 +43,29 @@ static int add_shard(totals *t, const char *dir, const rot_stage_spec *spec, uin
         t->file_bytes += shard.map.n_bytes;
         rot_shard_name(number, name);
         rot_hex(trailer.hash, 16, hex);
-        rot_str_printf(&t->shards, "%s\n  {\"name\": \"%s\", \"rows\": %llu, \"bytes\": %zu, \"hash\": \"%s\"}",
-                       number ? "," : "", name, (unsigned long long)shard.n_rows, shard.map.n_bytes, hex);
+        rot_str_printf(&t->shards,
+                       "%s\n  {\"name\": \"%s\", \"rows\": %llu, \"bytes\": %zu, \"hash\": \"%s\"}",
+                       number ? "," : "", name, (unsigned long long)shard.n_rows, shard.map.n_bytes,
+                       hex);
     }
     rot_shard_close(&shard);
     return rc;
 }
 
-static int stage_json(const totals *t, const rot_stage_spec *spec, const uint8_t root[32], char **sealed,
-                      rot_err *err)
+static int stage_json(const totals *t, const rot_stage_spec *spec, const uint8_t root[32],
+                      char **sealed, rot_err *err)
 {
     rot_str text = {0};
     char root_hex[65], fingerprint[65], *plain = NULL;
     rot_hex(root, 32, root_hex);
     rot_hex(spec->fingerprint, 32, fingerprint);
-    rot_str_printf(&text, "{\n\"format\": 1,\n\"stage\": \"%s\",\n\"fingerprint\": \"%s\",\n", spec->stage, fingerprint);
-    rot_str_printf(&text, "\"layout\": {\"codec\": \"%s\", \"shard_samples\": %u, \"commit_samples\": %u},\n",
-                   codec_names[spec->layout.codec], spec->layout.shard_samples, spec->layout.commit_samples);
-    rot_str_printf(&text, "\"rows\": %llu,\n\"samples\": %llu,\n\"skipped\": %llu,\n\"root\": \"%s\",\n",
+    rot_str_printf(&text, "{\n\"format\": 1,\n\"stage\": \"%s\",\n\"fingerprint\": \"%s\",\n",
+                   spec->stage, fingerprint);
+    rot_str_printf(
+        &text, "\"layout\": {\"codec\": \"%s\", \"shard_samples\": %u, \"commit_samples\": %u},\n",
+        codec_names[spec->layout.codec], spec->layout.shard_samples, spec->layout.commit_samples);
+    rot_str_printf(&text,
+                   "\"rows\": %llu,\n\"samples\": %llu,\n\"skipped\": %llu,\n\"root\": \"%s\",\n",
                    (unsigned long long)spec->rows, (unsigned long long)(spec->rows - t->skipped),
                    (unsigned long long)t->skipped, root_hex);
     rot_str_printf(&text, "\"payload_bytes\": %llu,\n\"file_bytes\": %llu,\n\"shards\": [",
@@ -105,7 +112,8 @@ done:
     return rc;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 static bool get_u64(const json_t *object, const char *key, uint64_t max, uint64_t *out)
 {

@@ -4,8 +4,8 @@
 #include "base/err.h"
 #include "shards/stage.h"
 
-static int transcode_shard(rot_stage *from, const char *dir, const rot_stage_spec *spec, uint32_t number,
-                           rot_err *err)
+static int transcode_shard(rot_stage *from, const char *dir, const rot_stage_spec *spec,
+                           uint32_t number, rot_err *err)
 {
     rot_shard_writer *writer = NULL;
     uint64_t first, n, row;
@@ -31,9 +31,11 @@ int rot_stage_transcode(rot_stage *from, const char *dir, const rot_stage_spec *
     if (spec->rows != from->spec.rows || strcmp(spec->stage, from->spec.stage) ||
         memcmp(spec->fingerprint, from->spec.fingerprint, 32))
         ROT_FAIL(err, ROT_ERR_USAGE, "%s has other content than %s is to have", from->dir, dir);
-    for (uint32_t i = 0; i < rot_shard_count(spec); i++) ROT_TRY(transcode_shard(from, dir, spec, i, err));
+    for (uint32_t i = 0; i < rot_shard_count(spec); i++)
+        ROT_TRY(transcode_shard(from, dir, spec, i, err));
     ROT_TRY(rot_stage_finish(dir, spec, root, err));
     if (memcmp(root, from->root, 32) != 0)
-        ROT_FAIL(err, ROT_ERR_CORRUPT, "%s: transcoded from %s, and the roots differ", dir, from->dir);
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "%s: transcoded from %s, and the roots differ", dir,
+                 from->dir);
     return 0;
 }

@@ -8,15 +8,18 @@
 
 // Names and numbers of LMDB 0.9 (mdb.c): P_* flags of a page, F_BIGDATA of a node.
 enum {
-    P_BRANCH = 1, P_LEAF = 2, P_OVERFLOW = 4, P_META = 8,
+    P_BRANCH = 1,
+    P_LEAF = 2,
+    P_OVERFLOW = 4,
+    P_META = 8,
     F_BIGDATA = 1,
-    NODE_HEAD = 8,                  // lo, hi, flags, ksize: 2 bytes each
-    LEAF_NODE = NODE_HEAD + 8 + 8,  // key, page number of the value
-    BRANCH_NODE = NODE_HEAD + 8,    // key
+    NODE_HEAD = 8,                 // lo, hi, flags, ksize: 2 bytes each
+    LEAF_NODE = NODE_HEAD + 8 + 8, // key, page number of the value
+    BRANCH_NODE = NODE_HEAD + 8,   // key
     LEAF_FANOUT = (ROT_PAGE - ROT_PAGE_HEAD) / (LEAF_NODE + 2),
     BRANCH_FANOUT = (ROT_PAGE - ROT_PAGE_HEAD) / (BRANCH_NODE + 2),
     MAX_DEPTH = 8,
-    META_FLAGS = 0x4008,            // MDB_NOSUBDIR | MDB_INTEGERKEY, as LMDB writes them
+    META_FLAGS = 0x4008, // MDB_NOSUBDIR | MDB_INTEGERKEY, as LMDB writes them
     INTEGER_KEY = 0x0008
 };
 #define META_MAGIC UINT32_C(0xBEEFC0DE)
@@ -36,7 +39,8 @@ void rot_tree_overflow_head(uint64_t page, uint32_t n_pages, uint8_t out[16])
     rot_put32(out + 12, n_pages);
 }
 
-/* ---- building ---------------------------------------------------------------------------------- */
+/* ---- building ----------------------------------------------------------------------------------
+ */
 
 typedef struct child {
     uint64_t key, page;
@@ -81,7 +85,8 @@ static void fill_branch(uint8_t *page, uint64_t number, const child *children, s
     }
 }
 
-// Full pages from the left; LMDB wants two children in every branch page, so the last but one gives.
+// Full pages from the left; LMDB wants two children in every branch page, so the last but one
+// gives.
 static size_t take(size_t left, size_t fanout)
 {
     if (left <= fanout) return left;
@@ -140,9 +145,9 @@ done:
     return rc;
 }
 
-// Offsets in a meta page: magic 16, version 20, address 24, map size 32, free database 40, main database
-// 88, last page 136, transaction 144. A database: pad 0, flags 4, depth 6, branch, leaf and overflow
-// pages 8, 16, 24, entries 32, root 40. The free database's pad is the page size.
+// Offsets in a meta page: magic 16, version 20, address 24, map size 32, free database 40, main
+// database 88, last page 136, transaction 144. A database: pad 0, flags 4, depth 6, branch, leaf
+// and overflow pages 8, 16, 24, entries 32, root 40. The free database's pad is the page size.
 void rot_tree_meta(const rot_tree *tree, int which, uint8_t out[4096])
 {
     memset(out, 0, ROT_PAGE);
@@ -164,7 +169,8 @@ void rot_tree_meta(const rot_tree *tree, int which, uint8_t out[4096])
     rot_put64(out + 144, (uint64_t)which);
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 int rot_tree_open(const rot_map *map, rot_tree *out, rot_err *err)
 {
@@ -185,9 +191,11 @@ int rot_tree_open(const rot_map *map, rot_tree *out, rot_err *err)
     if (memcmp(expected, m, ROT_PAGE) != 0) ROT_FAIL(err, ROT_ERR_CORRUPT, "damaged meta page");
     uint64_t pages = map->n_bytes / ROT_PAGE;
     if (map->n_bytes % ROT_PAGE || out->last_page + 1 != pages || out->last_page == NO_PAGE)
-        ROT_FAIL(err, ROT_ERR_CORRUPT, "the file has %zu bytes, its meta page says %llu pages of %d",
-                 map->n_bytes, (unsigned long long)out->last_page + 1, ROT_PAGE);
-    if (out->root < ROT_FIRST_PAGE || out->root >= pages || out->depth < 1 || out->depth > MAX_DEPTH)
+        ROT_FAIL(err, ROT_ERR_CORRUPT,
+                 "the file has %zu bytes, its meta page says %llu pages of %d", map->n_bytes,
+                 (unsigned long long)out->last_page + 1, ROT_PAGE);
+    if (out->root < ROT_FIRST_PAGE || out->root >= pages || out->depth < 1 ||
+        out->depth > MAX_DEPTH)
         ROT_FAIL(err, ROT_ERR_CORRUPT, "damaged meta page (root, depth)");
     return 0;
 }
@@ -197,21 +205,24 @@ typedef struct node_page {
     size_t n; // nodes
 } node_page;
 
-static int open_page(const rot_map *map, uint64_t number, uint16_t flags, node_page *out, rot_err *err)
+static int open_page(const rot_map *map, uint64_t number, uint16_t flags, node_page *out,
+                     rot_err *err)
 {
     if (number < ROT_FIRST_PAGE || number >= map->n_bytes / ROT_PAGE)
-        ROT_FAIL(err, ROT_ERR_CORRUPT, "page %llu is outside of the file", (unsigned long long)number);
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "page %llu is outside of the file",
+                 (unsigned long long)number);
     const uint8_t *p = map->bytes + number * ROT_PAGE;
     uint16_t lower = rot_get16(p + 12), upper = rot_get16(p + 14);
-    if (rot_get64(p) != number || rot_get16(p + 10) != flags || lower < ROT_PAGE_HEAD + 2 || lower % 2 ||
-        lower > upper || upper > ROT_PAGE)
+    if (rot_get64(p) != number || rot_get16(p + 10) != flags || lower < ROT_PAGE_HEAD + 2 ||
+        lower % 2 || lower > upper || upper > ROT_PAGE)
         ROT_FAIL(err, ROT_ERR_CORRUPT, "damaged tree page %llu", (unsigned long long)number);
     *out = (node_page){p, (size_t)(lower - ROT_PAGE_HEAD) / 2};
     return 0;
 }
 
 // Node i, which has `size` bytes.
-static int open_node(const node_page *page, size_t i, size_t size, const uint8_t **out, rot_err *err)
+static int open_node(const node_page *page, size_t i, size_t size, const uint8_t **out,
+                     rot_err *err)
 {
     uint16_t at = rot_get16(page->bytes + ROT_PAGE_HEAD + 2 * i);
     if (at < ROT_PAGE_HEAD || at + size > ROT_PAGE)
@@ -222,21 +233,25 @@ static int open_node(const node_page *page, size_t i, size_t size, const uint8_t
 }
 
 // The last node from `low` on whose key is at most `key`; low - 1 if there is none.
-static int find_node(const node_page *page, size_t low, size_t size, uint64_t key, int64_t *found, rot_err *err)
+static int find_node(const node_page *page, size_t low, size_t size, uint64_t key, int64_t *found,
+                     rot_err *err)
 {
     size_t high = page->n; // every node before low is at most key, every one from high on is above
     while (low < high) {
         size_t middle = (low + high) / 2;
         const uint8_t *node;
         ROT_TRY(open_node(page, middle, size, &node, err));
-        if (rot_get64(node + NODE_HEAD) <= key) low = middle + 1;
-        else high = middle;
+        if (rot_get64(node + NODE_HEAD) <= key)
+            low = middle + 1;
+        else
+            high = middle;
     }
     *found = (int64_t)low - 1;
     return 0;
 }
 
-int rot_tree_floor(const rot_map *map, const rot_tree *tree, uint64_t key, rot_entry *out, rot_err *err)
+int rot_tree_floor(const rot_map *map, const rot_tree *tree, uint64_t key, rot_entry *out,
+                   rot_err *err)
 {
     uint64_t number = tree->root;
     node_page page;

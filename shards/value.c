@@ -9,13 +9,15 @@ int rot_value_at(const rot_map *map, uint64_t page, rot_value *out, rot_err *err
 {
     uint64_t pages = map->n_bytes / ROT_PAGE;
     if (page < ROT_FIRST_PAGE || page >= pages)
-        ROT_FAIL(err, ROT_ERR_CORRUPT, "value at page %llu, outside of the file", (unsigned long long)page);
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "value at page %llu, outside of the file",
+                 (unsigned long long)page);
     const uint8_t *at = map->bytes + page * ROT_PAGE;
     ROT_TRY(rot_head_read(at + ROT_PAGE_HEAD, &out->head, err));
     out->stored = at + ROT_PAGE_HEAD + ROT_HEAD;
     out->n_pages = rot_value_pages(out->head.n_stored);
     if (out->n_pages > pages - page)
-        ROT_FAIL(err, ROT_ERR_CORRUPT, "value of %u bytes reaches beyond the file", out->head.n_stored);
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "value of %u bytes reaches beyond the file",
+                 out->head.n_stored);
     uint8_t expected[ROT_PAGE_HEAD];
     rot_tree_overflow_head(page, (uint32_t)out->n_pages, expected);
     if (memcmp(at, expected, ROT_PAGE_HEAD) != 0)
@@ -34,8 +36,8 @@ int rot_value_check_padding(const rot_map *map, uint64_t page, const rot_value *
     return 0;
 }
 
-int rot_block_open(const rot_value *value, rot_codecs *codecs, rot_buffer *buffer, const uint8_t **members,
-                   rot_err *err)
+int rot_block_open(const rot_value *value, rot_codecs *codecs, rot_buffer *buffer,
+                   const uint8_t **members, rot_err *err)
 {
     const rot_head *head = &value->head;
     if (head->codec == ROT_CODEC_NONE) {
@@ -51,11 +53,15 @@ int rot_block_open(const rot_value *value, rot_codecs *codecs, rot_buffer *buffe
 
 int rot_block_check(const rot_head *head, const uint8_t *members, rot_err *err)
 {
-    rot_record block = {.kind = (rot_kind)head->kind, .dtype = head->dtype, .payload = members, .n_bytes = head->n_logical};
+    rot_record block = {.kind = (rot_kind)head->kind,
+                        .dtype = head->dtype,
+                        .payload = members,
+                        .n_bytes = head->n_logical};
     memcpy(block.shape, head->shape, sizeof block.shape);
     uint8_t hash[16];
     rot_record_hash(&block, hash);
-    if (memcmp(hash, head->hash, 16) != 0) ROT_FAIL(err, ROT_ERR_CORRUPT, "a block does not fit its hash");
+    if (memcmp(hash, head->hash, 16) != 0)
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "a block does not fit its hash");
     return 0;
 }
 
@@ -64,8 +70,8 @@ uint64_t rot_block_first_row(const rot_head *head)
     return head->shape[1] | (uint64_t)head->shape[2] << 32;
 }
 
-int rot_member_next(const uint8_t *members, size_t n, size_t *at, rot_head *head, const uint8_t **stored,
-                    rot_err *err)
+int rot_member_next(const uint8_t *members, size_t n, size_t *at, rot_head *head,
+                    const uint8_t **stored, rot_err *err)
 {
     if (n - *at < ROT_HEAD) ROT_FAIL(err, ROT_ERR_CORRUPT, "a block ends within a header");
     ROT_TRY(rot_head_read(members + *at, head, err));
@@ -78,8 +84,8 @@ int rot_member_next(const uint8_t *members, size_t n, size_t *at, rot_head *head
     return 0;
 }
 
-int rot_record_open(const rot_head *head, const uint8_t *stored, rot_codecs *codecs, rot_buffer *buffer,
-                    rot_record *out, rot_err *err)
+int rot_record_open(const rot_head *head, const uint8_t *stored, rot_codecs *codecs,
+                    rot_buffer *buffer, rot_record *out, rot_err *err)
 {
     rot_record record = {.kind = head->kind, .dtype = head->dtype, .n_bytes = head->n_logical};
     memcpy(record.shape, head->shape, sizeof record.shape);

@@ -1,5 +1,5 @@
-// Checks everything against everything: each record against its hash, the file against the file that its
-// records call for, trailers against stage.json, the root against the records.
+// Checks everything against everything: each record against its hash, the file against the file
+// that its records call for, trailers against stage.json, the root against the records.
 #include "shards/verify.h"
 
 #include <stdarg.h>
@@ -13,7 +13,8 @@
 #include "shards/ledger.h"
 #include "shards/stage.h"
 
-void rot_verifier_say(rot_verifier *verifier, const char *path, uint64_t row, const char *format, ...)
+void rot_verifier_say(rot_verifier *verifier, const char *path, uint64_t row, const char *format,
+                      ...)
 {
     char cause[1024];
     va_list args;
@@ -59,13 +60,15 @@ static int check_file(shard_check *c, char *fault, size_t capacity, rot_err *err
     snprintf(fault, capacity, "%s", cause.message);
     if (cause.code) return 0;
     ROT_TRY(rot_ledger_finish(&c->ledger, meta, &tail, &n_tail, trailer_hash, err));
-    size_t at = c->ledger.now.next_page * ROT_PAGE, n_trailer = ROT_PAGE *
-        rot_value_pages((uint32_t)(ROT_TRAILER_HEAD + 16 * c->ledger.n_rows));
+    size_t at = c->ledger.now.next_page * ROT_PAGE,
+           n_trailer =
+               ROT_PAGE * rot_value_pages((uint32_t)(ROT_TRAILER_HEAD + 16 * c->ledger.n_rows));
     size_t d = differs_at(map->bytes, meta, sizeof meta);
     if (d < sizeof meta) {
         snprintf(fault, capacity, "damaged meta page (byte %zu)", d);
     } else if (map->n_bytes != at + n_tail) {
-        snprintf(fault, capacity, "the file has %zu bytes instead of %zu", map->n_bytes, at + n_tail);
+        snprintf(fault, capacity, "the file has %zu bytes instead of %zu", map->n_bytes,
+                 at + n_tail);
     } else if ((d = differs_at(map->bytes + at, tail, n_tail)) < n_tail) {
         snprintf(fault, capacity, "the %s does not fit the records (byte %zu)",
                  d < n_trailer ? "trailer" : "tree", at + d);
@@ -100,7 +103,8 @@ typedef struct stage_totals {
     uint64_t skipped, payload_bytes, file_bytes;
 } stage_totals;
 
-static int verify_shard(rot_verifier *v, rot_stage *stage, uint32_t number, stage_totals *totals, rot_err *err)
+static int verify_shard(rot_verifier *v, rot_stage *stage, uint32_t number, stage_totals *totals,
+                        rot_err *err)
 {
     shard_check c = {.v = v, .stage = stage, .number = number};
     char fault[1024] = "";
@@ -110,7 +114,8 @@ static int verify_shard(rot_verifier *v, rot_stage *stage, uint32_t number, stag
     if (rc < 0) {
         if (!is_fault(rc)) return rot_err_set(err, rc, "%s", cause.message);
         size_t n = strlen(c.path);
-        bool named = strncmp(cause.message, c.path, n) == 0 && strncmp(cause.message + n, ": ", 2) == 0;
+        bool named =
+            strncmp(cause.message, c.path, n) == 0 && strncmp(cause.message + n, ": ", 2) == 0;
         rot_verifier_say(v, c.path, UINT64_MAX, "%s", cause.message + (named ? n + 2 : 0));
         return 0;
     }
@@ -146,7 +151,8 @@ static int verify_shards(rot_verifier *v, rot_stage *stage, const char *json, ro
     if (v->summary.bad != before) return 0; // the totals are wrong for a reason that was named
     if (memcmp(root, stage->root, 32) != 0)
         rot_verifier_say(v, json, UINT64_MAX, "the root does not fit the records");
-    if (totals.skipped != stage->info.skipped || totals.payload_bytes != stage->info.payload_bytes ||
+    if (totals.skipped != stage->info.skipped ||
+        totals.payload_bytes != stage->info.payload_bytes ||
         totals.file_bytes != stage->info.file_bytes)
         rot_verifier_say(v, json, UINT64_MAX, "the counts do not fit the shards");
 done:
@@ -195,7 +201,8 @@ int rot_verifier_end(rot_verifier *v, const char *path, rot_err *err)
     v->seen = NULL;
     if (v->summary.bad == 0) return 0;
     ROT_FAIL(err, ROT_ERR_CORRUPT, "%s: %llu bad record%s or file%s", path,
-             (unsigned long long)v->summary.bad, v->summary.bad > 1 ? "s" : "", v->summary.bad > 1 ? "s" : "");
+             (unsigned long long)v->summary.bad, v->summary.bad > 1 ? "s" : "",
+             v->summary.bad > 1 ? "s" : "");
 }
 
 int rot_stage_verify(const char *dir, rot_verify_report *report, void *user, rot_err *err)

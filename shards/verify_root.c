@@ -16,7 +16,8 @@ static int visit_dataset(rot_verifier *v, const char *path, rot_err *err)
 {
     size_t n = strlen(path);
     return n > 5 && strcmp(path + n - 5, ".json") == 0 && rot_fs_is_file(path)
-               ? rot_verifier_dataset(v, path, err) : 0;
+               ? rot_verifier_dataset(v, path, err)
+               : 0;
 }
 
 static int visit_stage(rot_verifier *v, const char *path, rot_err *err)
@@ -59,14 +60,17 @@ static int verify_folder(rot_verifier *v, const char *path, rot_err *err)
     return each_of(v, inner, visit_stage, err);
 }
 
-int rot_store_verify(const char *path, rot_verify_report *report, void *user, rot_verify_summary *summary,
-                     rot_err *err)
+int rot_store_verify(const char *path, rot_verify_report *report, void *user,
+                     rot_verify_summary *summary, rot_err *err)
 {
     rot_verifier v = {.report = report, .user = user};
     int rc;
-    if (rot_fs_is_dir(path)) rc = verify_folder(&v, path, err);
-    else if (rot_fs_is_file(path)) rc = rot_verifier_dataset(&v, path, err);
-    else rc = rot_err_set(err, ROT_ERR_MISSING, "%s: no such file or folder", path);
+    if (rot_fs_is_dir(path))
+        rc = verify_folder(&v, path, err);
+    else if (rot_fs_is_file(path))
+        rc = rot_verifier_dataset(&v, path, err);
+    else
+        rc = rot_err_set(err, ROT_ERR_MISSING, "%s: no such file or folder", path);
     int end = rot_verifier_end(&v, path, rc < 0 ? NULL : err);
     if (summary) *summary = v.summary;
     return rc < 0 ? rc : end;

@@ -16,11 +16,13 @@ int rot_writer_errno(rot_shard_writer *writer, int error_number, const char *wha
 {
     // Some file systems (sshfs, a network disk that writes late) say EIO for a full disk.
     struct statvfs fs;
-    if (error_number == EIO && fstatvfs(writer->fd, &fs) == 0 && fs.f_bavail == 0) error_number = ENOSPC;
+    if (error_number == EIO && fstatvfs(writer->fd, &fs) == 0 && fs.f_bavail == 0)
+        error_number = ENOSPC;
     return rot_err_errno(err, error_number, what, writer->tmp);
 }
 
-static int write_pieces(rot_shard_writer *writer, struct iovec *pieces, int n, uint64_t offset, rot_err *err)
+static int write_pieces(rot_shard_writer *writer, struct iovec *pieces, int n, uint64_t offset,
+                        rot_err *err)
 {
     while (n > 0) {
         ssize_t done = pwritev(writer->fd, pieces, n, (off_t)offset);
@@ -45,7 +47,8 @@ int rot_writer_pwrite(rot_shard_writer *writer, const void *bytes, size_t n_byte
     return write_pieces(writer, &(struct iovec){(void *)bytes, n_bytes}, 1, offset, err);
 }
 
-static int write_value(rot_shard_writer *writer, const rot_head *head, const void *stored, rot_err *err)
+static int write_value(rot_shard_writer *writer, const rot_head *head, const void *stored,
+                       rot_err *err)
 {
     static const uint8_t zeros[ROT_PAGE];
     rot_ledger *ledger = &writer->ledger;
@@ -57,14 +60,16 @@ static int write_value(rot_shard_writer *writer, const rot_head *head, const voi
     struct iovec pieces[] = {{front, sizeof front},
                              {(void *)stored, head->n_stored},
                              {(void *)zeros, n_pages * ROT_PAGE - sizeof front - head->n_stored}};
-    ROT_TRY(rot_ledger_add_value(ledger, ledger->first_row + ledger->now.n_rows, head, stored, err));
+    ROT_TRY(
+        rot_ledger_add_value(ledger, ledger->first_row + ledger->now.n_rows, head, stored, err));
     return write_pieces(writer, pieces, 3, page * ROT_PAGE, err);
 }
 
 static void add_row(rot_shard_writer *writer, const struct rot_open_row *row)
 {
     rot_ledger *ledger = &writer->ledger;
-    if (rot_ledger_add_row(ledger, row->kind, row->n_bytes, row->hash)) ledger->committed = ledger->now;
+    if (rot_ledger_add_row(ledger, row->kind, row->n_bytes, row->hash))
+        ledger->committed = ledger->now;
 }
 
 int rot_writer_flush(rot_shard_writer *writer, rot_err *err)
@@ -78,12 +83,13 @@ int rot_writer_flush(rot_shard_writer *writer, rot_err *err)
     rot_head head = {.kind = ROT_KIND_BLOCK, .n_logical = (uint32_t)writer->n_members};
     memcpy(head.shape, block.shape, sizeof head.shape);
     rot_record_hash(&block, head.hash);
-    bool plain = strcmp(writer->spec.stage, "embeds") == 0 && writer->spec.layout.codec != ROT_CODEC_ZSTD;
+    bool plain =
+        strcmp(writer->spec.stage, "embeds") == 0 && writer->spec.layout.codec != ROT_CODEC_ZSTD;
     const void *stored;
     size_t n_stored;
     rot_codec used;
-    ROT_TRY(rot_codec_encode(writer->codecs, plain ? ROT_CODEC_NONE : ROT_CODEC_ZSTD, writer->members,
-                             writer->n_members, &used, &stored, &n_stored, err));
+    ROT_TRY(rot_codec_encode(writer->codecs, plain ? ROT_CODEC_NONE : ROT_CODEC_ZSTD,
+                             writer->members, writer->n_members, &used, &stored, &n_stored, err));
     head.codec = (uint8_t)used;
     head.n_stored = (uint32_t)n_stored;
     ROT_TRY(write_value(writer, &head, stored, err));
@@ -93,11 +99,13 @@ int rot_writer_flush(rot_shard_writer *writer, rot_err *err)
     return 0;
 }
 
-static int add_member(rot_shard_writer *writer, const rot_head *head, const void *stored, rot_err *err)
+static int add_member(rot_shard_writer *writer, const rot_head *head, const void *stored,
+                      rot_err *err)
 {
     size_t size = rot_pad16((size_t)ROT_HEAD + head->n_stored), n = writer->n_members;
     ROT_TRY(rot_grow(&writer->members, &writer->members_capacity, n + size, 1, err));
-    ROT_TRY(rot_grow(&writer->open, &writer->open_capacity, writer->n_open + 1, sizeof *writer->open, err));
+    ROT_TRY(rot_grow(&writer->open, &writer->open_capacity, writer->n_open + 1,
+                     sizeof *writer->open, err));
     uint8_t *at = writer->members + n;
     rot_head_write(head, at);
     if (head->n_stored) memcpy(at + ROT_HEAD, stored, head->n_stored);
@@ -109,8 +117,10 @@ static int add_member(rot_shard_writer *writer, const rot_head *head, const void
     return 0;
 }
 
-// A record that fills a block by itself stands alone, so that it starts at a multiple of 64 in the file.
-static int add_lone(rot_shard_writer *writer, const rot_head *head, const void *stored, rot_err *err)
+// A record that fills a block by itself stands alone, so that it starts at a multiple of 64 in the
+// file.
+static int add_lone(rot_shard_writer *writer, const rot_head *head, const void *stored,
+                    rot_err *err)
 {
     ROT_TRY(rot_writer_flush(writer, err));
     ROT_TRY(write_value(writer, head, stored, err));
@@ -122,9 +132,11 @@ static int add_lone(rot_shard_writer *writer, const rot_head *head, const void *
 
 static rot_codec codec_of(const rot_shard_writer *writer, const rot_record *record, bool lone)
 {
-    rot_codec codec = strcmp(writer->spec.stage, "embeds") == 0 ? writer->spec.layout.codec : ROT_CODEC_ZSTD;
+    rot_codec codec =
+        strcmp(writer->spec.stage, "embeds") == 0 ? writer->spec.layout.codec : ROT_CODEC_ZSTD;
     if (codec == ROT_CODEC_ZSTD_BF16)
-        return record->kind == ROT_KIND_EMBEDS && record->dtype == ROT_DTYPE_BF16 ? codec : ROT_CODEC_NONE;
+        return record->kind == ROT_KIND_EMBEDS && record->dtype == ROT_DTYPE_BF16 ? codec
+                                                                                  : ROT_CODEC_NONE;
     return lone ? codec : ROT_CODEC_NONE; // a block is compressed as a whole
 }
 
@@ -134,13 +146,14 @@ static int append(rot_shard_writer *writer, const rot_record *record, rot_err *e
     size_t n_stored, n_block = rot_block_bytes(writer->spec.stage);
     rot_codec used;
     bool lone = ROT_HEAD + record->n_bytes >= n_block;
-    rot_head head = {.kind = (uint8_t)record->kind, .dtype = (uint8_t)record->dtype,
+    rot_head head = {.kind = (uint8_t)record->kind,
+                     .dtype = (uint8_t)record->dtype,
                      .n_logical = (uint32_t)record->n_bytes};
     memcpy(head.shape, record->shape, sizeof head.shape);
     rot_record_hash(record, head.hash);
     if (lone) ROT_TRY(rot_writer_flush(writer, err)); // before the codec's scratch is in use
-    ROT_TRY(rot_codec_encode(writer->codecs, codec_of(writer, record, lone), record->payload, record->n_bytes,
-                             &used, &stored, &n_stored, err));
+    ROT_TRY(rot_codec_encode(writer->codecs, codec_of(writer, record, lone), record->payload,
+                             record->n_bytes, &used, &stored, &n_stored, err));
     head.codec = (uint8_t)used;
     head.n_stored = (uint32_t)n_stored;
     if (lone) return add_lone(writer, &head, stored, err);
@@ -150,7 +163,8 @@ static int append(rot_shard_writer *writer, const rot_record *record, rot_err *e
     return unit_end || writer->n_members >= n_block ? rot_writer_flush(writer, err) : 0;
 }
 
-int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_record *record, rot_err *err)
+int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_record *record,
+                            rot_err *err)
 {
     uint64_t next = writer->ledger.first_row + writer->ledger.now.n_rows + writer->n_open;
     if (writer->failed) ROT_FAIL(err, ROT_ERR_IO, "%s: a write failed before", writer->tmp);
@@ -163,7 +177,8 @@ int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_re
     return rc;
 }
 
-/* ---- opening and resuming ---------------------------------------------------------------------- */
+/* ---- opening and resuming ----------------------------------------------------------------------
+ */
 
 void rot_writer_free(rot_shard_writer **writer)
 {
@@ -196,13 +211,14 @@ static int name_files(rot_shard_writer *w, const char *dir, const char *owner, r
     if (snprintf(w->dir, sizeof w->dir, "%s", dir) >= (int)sizeof w->dir)
         ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", dir);
     ROT_TRY(rot_shard_path(w->path, sizeof w->path, dir, w->ledger.shard, err));
-    if (snprintf(w->tmp, sizeof w->tmp, "%s%s%s.tmp", w->path, owner ? "." : "", owner ? owner : "") >=
-        (int)sizeof w->tmp)
+    if (snprintf(w->tmp, sizeof w->tmp, "%s%s%s.tmp", w->path, owner ? "." : "",
+                 owner ? owner : "") >= (int)sizeof w->tmp)
         ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", w->path);
     return 0;
 }
 
-// Starts the file: two pages, empty but for the note. LMDB refuses them until the shard is complete.
+// Starts the file: two pages, empty but for the note. LMDB refuses them until the shard is
+// complete.
 static int start(rot_shard_writer *w, rot_err *err)
 {
     uint8_t front[2 * ROT_PAGE] = {0};
@@ -246,14 +262,16 @@ static int open_tmp(rot_shard_writer *w, rot_err *err)
     return st.st_size > 0 ? resume(w, err) : start(w, err);
 }
 
-int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t shard, const char *owner,
-                          rot_shard_writer **out, uint64_t *next_row, rot_err *err)
+int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t shard,
+                          const char *owner, rot_shard_writer **out, uint64_t *next_row,
+                          rot_err *err)
 {
     int rc = 0;
     *out = NULL;
     ROT_TRY(rot_spec_check(spec, err));
     if (shard >= rot_shard_count(spec))
-        ROT_FAIL(err, ROT_ERR_USAGE, "shard %u of a stage of %llu rows", shard, (unsigned long long)spec->rows);
+        ROT_FAIL(err, ROT_ERR_USAGE, "shard %u of a stage of %llu rows", shard,
+                 (unsigned long long)spec->rows);
     rot_shard_writer *w = rot_calloc(1, sizeof *w);
     if (!w) return rot_no_memory(err, sizeof *w, "writer");
     w->fd = -1;

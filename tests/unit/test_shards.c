@@ -1,5 +1,5 @@
-// The store: what is written is read; the same records make the same bytes, however often the writer
-// was stopped.
+// The store: what is written is read; the same records make the same bytes, however often the
+// writer was stopped.
 #include "tests/unit/test_shards.h"
 
 static const char *const stages[] = {"tokens", "images", "embeds"};
@@ -16,8 +16,10 @@ static void check_all_rows(const char *dir, const rot_stage_spec *spec)
         rot_record wanted = record_of(spec->stage, row);
         OK(rot_stage_get(stage, row, &got, &err));
         assert_same_record(&wanted, &got);
-        if (wanted.kind == ROT_KIND_TOMBSTONE) skipped++;
-        else payload += wanted.n_bytes;
+        if (wanted.kind == ROT_KIND_TOMBSTONE)
+            skipped++;
+        else
+            payload += wanted.n_bytes;
     }
     for (uint64_t i = 0; i < 2 * spec->rows; i++) {
         uint64_t row = mix(i) % spec->rows;
@@ -43,7 +45,8 @@ static void records_of_every_kind_and_size_come_back(void **state)
             rot_stage_spec spec = spec_of(stages[s], (rot_codec)codec, 64, 16, 300);
             write_stage(in_scratch(name), &spec, NULL);
             check_all_rows(in_scratch(name), &spec);
-            if (rot_stage_verify(in_scratch(name), note_finding, &f, &err) < 0) fail_msg("%s", f.cause);
+            if (rot_stage_verify(in_scratch(name), note_finding, &f, &err) < 0)
+                fail_msg("%s", f.cause);
         }
 }
 
@@ -85,7 +88,8 @@ static void the_same_records_make_the_same_bytes(void **state)
         assert_memory_equal(a, b, 32);
         const char *const files[] = {"shard-00000.mdb", "shard-00001.mdb", "stage.json"};
         for (int k = 0; k < 3; k++) {
-            for (int i = 0; i < 2; i++) snprintf(file[i], sizeof file[i], "%s/%s", name[i], files[k]);
+            for (int i = 0; i < 2; i++)
+                snprintf(file[i], sizeof file[i], "%s/%s", name[i], files[k]);
             assert_same_file(in_scratch(file[0]), in_scratch(file[1]));
         }
     }
@@ -116,7 +120,8 @@ static void small_steps_make_the_same_bytes(void **state)
     (void)state;
     rot_stage_spec spec = spec_of("images", ROT_CODEC_ZSTD, 64, 4, 64);
     write_stage(in_scratch("one go"), &spec, NULL);
-    while (!rot_shard_is_published(in_scratch("steps"), 0)) write_some(in_scratch("steps"), &spec, 0, 5);
+    while (!rot_shard_is_published(in_scratch("steps"), 0))
+        write_some(in_scratch("steps"), &spec, 0, 5);
     assert_same_file(in_scratch("one go/shard-00000.mdb"), in_scratch("steps/shard-00000.mdb"));
 }
 
@@ -130,7 +135,8 @@ static void a_published_shard_is_not_written_again(void **state)
     assert_int_equal(rot_shard_writer_open(in_scratch("done"), &spec, 0, "r7", &writer, &row, &err),
                      ROT_ERR_NOT_FOUND);
     assert_null(writer);
-    assert_int_equal(rot_shard_writer_open(in_scratch("done"), &spec, 1, NULL, &writer, &row, &err), ROT_ERR_USAGE);
+    assert_int_equal(rot_shard_writer_open(in_scratch("done"), &spec, 1, NULL, &writer, &row, &err),
+                     ROT_ERR_USAGE);
 }
 
 static void of_two_writers_of_a_shard_the_first_wins(void **state)
@@ -140,7 +146,8 @@ static void of_two_writers_of_a_shard_the_first_wins(void **state)
     rot_shard_writer *writers[2];
     uint64_t row;
     for (int i = 0; i < 2; i++) {
-        OK(rot_shard_writer_open(in_scratch("race"), &spec, 0, i ? "b" : "a", &writers[i], &row, &err));
+        OK(rot_shard_writer_open(in_scratch("race"), &spec, 0, i ? "b" : "a", &writers[i], &row,
+                                 &err));
         assert_int_equal(row, 0);
     }
     for (row = 0; row < 8; row++)
@@ -176,8 +183,11 @@ static void rows_come_in_order_and_records_make_sense(void **state)
     rot_shard_writer *writer;
     uint64_t row;
     static const uint8_t zeros[48];
-    const rot_record good = {.kind = ROT_KIND_EMBEDS, .dtype = ROT_DTYPE_BF16, .shape = {3, 8, 1, 12},
-                             .payload = zeros, .n_bytes = 48};
+    const rot_record good = {.kind = ROT_KIND_EMBEDS,
+                             .dtype = ROT_DTYPE_BF16,
+                             .shape = {3, 8, 1, 12},
+                             .payload = zeros,
+                             .n_bytes = 48};
     rot_record bad = good;
     OK(rot_shard_writer_open(in_scratch("order"), &spec, 0, NULL, &writer, &row, &err));
     assert_int_equal(rot_shard_writer_append(writer, 1, &good, &err), ROT_ERR_USAGE);
@@ -200,8 +210,12 @@ static void a_large_lone_record_is_aligned_and_in_the_map(void **state)
     rot_shard_writer *writer;
     uint64_t row;
     uint8_t *payload = calloc(K, D * 2), root[32];
-    rot_record record = {.kind = ROT_KIND_EMBEDS, .dtype = ROT_DTYPE_BF16, .shape = {K, D, 2, 124},
-                         .payload = payload, .n_bytes = K * D * 2}, first, second;
+    rot_record record = {.kind = ROT_KIND_EMBEDS,
+                         .dtype = ROT_DTYPE_BF16,
+                         .shape = {K, D, 2, 124},
+                         .payload = payload,
+                         .n_bytes = K * D * 2},
+               first, second;
     OK(rot_shard_writer_open(in_scratch("lone"), &spec, 0, NULL, &writer, &row, &err));
     for (; row < 8; row++) {
         payload[0] = (uint8_t)row;

@@ -1,4 +1,5 @@
-// The store under faults: flipped bytes, truncation, kill -9, no memory, folders that cannot be written.
+// The store under faults: flipped bytes, truncation, kill -9, no memory, folders that cannot be
+// written.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -124,7 +125,8 @@ static void tree_pages_full_of_noise_do_no_harm(void **state)
         for (int i = 0; i < 64; i++) {
             uint64_t r = mix(round * 64 + i);
             // Headers and pointers mostly, the meta page too.
-            size_t page = r % 4 == 0 ? 1 : n / 4096 - 1 - r / 4 % 3, at = page * 4096 + (r >> 20) % (r % 8 < 6 ? 64 : 4096);
+            size_t page = r % 4 == 0 ? 1 : n / 4096 - 1 - r / 4 % 3,
+                   at = page * 4096 + (r >> 20) % (r % 8 < 6 ? 64 : 4096);
             copy[at] = (char)(r >> 50);
         }
         put_file(in_scratch("noise/shard-00000.mdb"), copy, n);
@@ -140,8 +142,11 @@ static void verify_names_the_bad_rows(void **state)
     (void)state;
     rot_stage_spec spec = spec_of("embeds", ROT_CODEC_NONE, 8, 4, 16);
     static uint8_t payload[70000];
-    rot_record record = {.kind = ROT_KIND_EMBEDS, .dtype = ROT_DTYPE_BF16, .shape = {1, 35000, 1, 1},
-                         .payload = payload, .n_bytes = 70000};
+    rot_record record = {.kind = ROT_KIND_EMBEDS,
+                         .dtype = ROT_DTYPE_BF16,
+                         .shape = {1, 35000, 1, 1},
+                         .payload = payload,
+                         .n_bytes = 70000};
     uint8_t root[32];
     findings f;
     for (uint32_t shard = 0; shard < 2; shard++) {
@@ -172,7 +177,9 @@ static void a_truncated_shard_gives_an_error_and_no_signal(void **state)
     write_stage(in_scratch("cut"), &spec, NULL);
     assert_int_equal(stat(in_scratch("cut/shard-00000.mdb"), &st), 0);
     for (int i = 0; i < 60; i++) {
-        off_t length = i < 6 ? i * 4096 : i < 12 ? st.st_size - (i - 5) * 4096 + (i % 2) : (off_t)(mix(i) % (uint64_t)st.st_size);
+        off_t length = i < 6    ? i * 4096
+                       : i < 12 ? st.st_size - (i - 5) * 4096 + (i % 2)
+                                : (off_t)(mix(i) % (uint64_t)st.st_size);
         char *bytes;
         size_t n;
         OK(rot_fs_read(in_scratch("cut/shard-00000.mdb"), &bytes, &n, &err));
@@ -193,13 +200,15 @@ static void shards_that_change_places_are_found(void **state)
     rot_stage_spec spec = spec_of("tokens", ROT_CODEC_ZSTD, 8, 8, 16);
     findings f;
     write_stage(in_scratch("swap"), &spec, NULL);
-    assert_int_equal(rename(in_scratch("swap/shard-00001.mdb"), in_scratch("swap/shard-00000.mdb")), 0);
+    assert_int_equal(rename(in_scratch("swap/shard-00001.mdb"), in_scratch("swap/shard-00000.mdb")),
+                     0);
     write_some(in_scratch("swap"), &spec, 1, UINT64_MAX);
     assert_int_equal(verify(in_scratch("swap"), &f), ROT_ERR_CORRUPT);
     assert_int_equal(read_all(in_scratch("swap")), 8);
 }
 
-/* ---- killed writers ---------------------------------------------------------------------------- */
+/* ---- killed writers ----------------------------------------------------------------------------
+ */
 
 static void kill_and_resume(const char *stage_name, int kills)
 {
@@ -223,7 +232,8 @@ static void kill_and_resume(const char *stage_name, int kills)
         usleep(500 + mix(i) % 60000);
         kill(child, SIGKILL);
         waitpid(child, NULL, 0);
-        if (!rot_shard_is_published(in_scratch(broken), 0)) write_some(in_scratch(broken), &spec, 0, UINT64_MAX);
+        if (!rot_shard_is_published(in_scratch(broken), 0))
+            write_some(in_scratch(broken), &spec, 0, UINT64_MAX);
         assert_same_file(in_scratch(a), in_scratch(b));
         unlink(in_scratch(b));
         write_some(in_scratch(broken), &spec, 0, mix(i + 1000) % 90); // the next one resumes
@@ -251,7 +261,8 @@ static void a_damaged_tmp_keeps_what_is_whole(void **state)
         write_some(in_scratch(name), &spec, 0, 30);
         assert_int_equal(stat(in_scratch(tmp), &st), 0);
         off_t at = (off_t)(mix(i) % (uint64_t)st.st_size);
-        if (i % 3 == 0) { // what a power failure leaves of pages that were not synced: zeros, or nothing
+        if (i % 3 ==
+            0) { // what a power failure leaves of pages that were not synced: zeros, or nothing
             static const char zeros[4096];
             int fd = open(in_scratch(tmp), O_RDWR);
             assert_int_equal(pwrite(fd, zeros, 4096, at / 4096 * 4096), 4096);
@@ -268,7 +279,8 @@ static void a_damaged_tmp_keeps_what_is_whole(void **state)
     }
 }
 
-/* ---- memory, permissions ----------------------------------------------------------------------- */
+/* ---- memory, permissions -----------------------------------------------------------------------
+ */
 
 static int write_read_verify(const char *dir, const rot_stage_spec *spec, const rot_record *record)
 {
@@ -277,7 +289,8 @@ static int write_read_verify(const char *dir, const rot_stage_spec *spec, const 
     uint64_t row;
     uint8_t root[32];
     int rc = rot_shard_writer_open(dir, spec, 0, NULL, &writer, &row, &err);
-    for (; rc == 0 && row < spec->rows; row++) rc = rot_shard_writer_append(writer, row, record, &err);
+    for (; rc == 0 && row < spec->rows; row++)
+        rc = rot_shard_writer_append(writer, row, record, &err);
     if (rc == 0) rc = rot_shard_writer_publish(&writer, &err);
     rot_shard_writer_close(&writer);
     if (rc == ROT_ERR_NOT_FOUND) rc = 0;
@@ -298,8 +311,11 @@ static void each_allocation_may_fail(void **state)
     for (int lone = 0; lone < 2; lone++) {
         rot_stage_spec spec = spec_of("embeds", ROT_CODEC_ZSTD_BF16, 8, 4, 8);
         size_t n = lone ? 1 << 16 : 4096;
-        rot_record record = {.kind = ROT_KIND_EMBEDS, .dtype = ROT_DTYPE_BF16, .shape = {1, (uint32_t)n / 2, 1, 1},
-                             .payload = payload, .n_bytes = n};
+        rot_record record = {.kind = ROT_KIND_EMBEDS,
+                             .dtype = ROT_DTYPE_BF16,
+                             .shape = {1, (uint32_t)n / 2, 1, 1},
+                             .payload = payload,
+                             .n_bytes = n};
         bool done = false;
         for (int i = 1; i < 400 && !done; i++) {
             char name[32];
@@ -307,7 +323,8 @@ static void each_allocation_may_fail(void **state)
             rot_mem_fail_at(i);
             int rc = write_read_verify(in_scratch(name), &spec, &record);
             rot_mem_fail_at(0);
-            if (rc != 0 && rc != ROT_ERR_NO_MEMORY) fail_msg("allocation %d fails: %s", i, err.message);
+            if (rc != 0 && rc != ROT_ERR_NO_MEMORY)
+                fail_msg("allocation %d fails: %s", i, err.message);
             done = rc == 0;
             OK(write_read_verify(in_scratch(name), &spec, &record)); // and the next run is well
         }
@@ -327,7 +344,8 @@ static void a_folder_that_cannot_be_made_is_an_error(void **state)
     assert_true(rc == ROT_ERR_IO || rc == ROT_ERR_MISSING);
     assert_non_null(strstr(err.message, "a file"));
     assert_true(rot_stage_finish(in_scratch("a file/stage"), &spec, root, &err) < 0);
-    assert_int_equal(rot_stage_verify(in_scratch("nothing here"), NULL, NULL, &err), ROT_ERR_MISSING);
+    assert_int_equal(rot_stage_verify(in_scratch("nothing here"), NULL, NULL, &err),
+                     ROT_ERR_MISSING);
 }
 
 int main(void)

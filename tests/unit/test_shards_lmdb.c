@@ -73,7 +73,8 @@ static uint64_t walk(opened *o, size_t file_bytes)
     LMDB(mdb_env_info(o->env, &info));
     assert_int_equal(stat.ms_entries, n);
     assert_int_equal((info.me_last_pgno + 1) * 4096, file_bytes);
-    assert_int_equal(stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages + 2, info.me_last_pgno + 1);
+    assert_int_equal(stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages + 2,
+                     info.me_last_pgno + 1);
     return rows;
 }
 
@@ -106,10 +107,12 @@ static void trees_of_every_shape_are_lmdbs(void **state)
 {
     (void)state;
     // A value per row, and around the fanouts of leaf and branch pages: 156, 156 * 226 = 35256.
-    static const uint32_t rows[] = {1, 2, 154, 155, 156, 157, 311, 312, 313, 35100, 35255, 35256, 35257, 35412};
+    static const uint32_t rows[] = {1,   2,   154,   155,   156,   157,   311,
+                                    312, 313, 35100, 35255, 35256, 35257, 35412};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         rot_stage_spec spec = spec_of("tokens", ROT_CODEC_NONE, 1 << 16, 1, rows[i]);
-        rot_record record = {.kind = ROT_KIND_TOMBSTONE, .payload = "no", .n_bytes = 2, .shape = {2}};
+        rot_record record = {
+            .kind = ROT_KIND_TOMBSTONE, .payload = "no", .n_bytes = 2, .shape = {2}};
         rot_shard_writer *writer;
         uint64_t row;
         char name[32], path[64];
