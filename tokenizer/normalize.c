@@ -75,6 +75,12 @@ static size_t find_run(const tok_unicode *unicode, tok_span in, size_t at, size_
     size_t last = at, n;
     *before = at;
     while (at < in.n_bytes) {
+        uint64_t eight;
+        if (in.n_bytes - at >= 8 && (memcpy(&eight, in.text + at, 8), !(eight & 0x8080808080808080u))) {
+            at += 8;
+            last = at - 1;
+            continue;
+        }
         if ((unsigned char)in.text[at] < 0xcc) { // below U+0300: nothing to do
             size_t step = (unsigned char)in.text[at] < 0x80 ? 1 : 2;
             last = at;
