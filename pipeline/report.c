@@ -266,7 +266,7 @@ int rot_report(const char *dataset_path, char **html, rot_err *err)
                         "and merged tokens"
                         "</label>\n");
     for (int i = 0; i < n; i++)
-        ROT_GO(add_split(&page, &splits[i], REPORT_SAMPLES / n > 4 ? REPORT_SAMPLES / n : 4, err));
+        ROT_GO(add_split(&page, &splits[i], REPORT_SAMPLES / n > 6 ? REPORT_SAMPLES / n : 6, err));
     add_config(&page, dataset_path);
     rot_str_puts(&page, "</body></html>\n");
     rc = rot_str_take(&page, html, err);
