@@ -104,6 +104,19 @@ const rot_stage_info *rot_stage_get_info(const rot_stage *stage);
 // ROT_ERR_NOT_FOUND: row >= rows; ROT_ERR_CORRUPT: named by shard and row, never a signal.
 int rot_stage_get(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err);
 
+// For readers of much (rotoscope/reader.h): the same record without its payload. out->payload points into
+// the map, where it lives as long as the stage, if the payload is stored as it is; else it is NULL.
+// Lengths are checked, and that the trailer names this record; the payload is not against its hash.
+int rot_stage_peek(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err);
+// The payload decoded or copied into buffer[capacity], checked against its hash if `check`.
+// ROT_ERR_TOO_LARGE: out->n_bytes are needed.
+int rot_stage_read(rot_stage *stage, uint64_t row, bool check, void *buffer, size_t capacity,
+                   rot_record *out, rot_err *err);
+// What the kernel is told about the pages of rows[0..n): that they will be wanted soon, the same unless
+// they seem to be in memory already, or that they are done with. Advice that it does not take is no error.
+typedef enum rot_advice { ROT_ADVICE_WILL_NEED, ROT_ADVICE_IF_COLD, ROT_ADVICE_DONE } rot_advice;
+int rot_stage_advise(rot_stage *stage, const uint64_t *rows, size_t n, rot_advice advice, rot_err *err);
+
 // Checks every header, hash, shard trailer and the root. `report` (may be NULL) is called per bad record
 // or shard; row is UINT64_MAX for a fault that has no row. Returns ROT_ERR_CORRUPT if there was any.
 typedef void rot_verify_report(void *user, const char *path, uint64_t row, const char *cause);
