@@ -12,9 +12,11 @@ void rot_render_worker_set_slow(rot_render_worker *worker, bool slow);
 
 enum { N_LINES = 4000, PASSES = 8 };
 
-static const char *const words[] = {"the", "of", "each", "eggs", "day", "so", "he", "she", "has", "pays", "$18",
-                                    "times", "16", "-", "3", "=", "total", "number", "then", "There", "are", "per",
-                                    "Therefore,", "multiply", "both", "sides", "by", "\\frac{2}{3}", "farmers'", "market."};
+static const char *const words[] = {
+    "the",   "of",     "each", "eggs",         "day",      "so",     "he",         "she",
+    "has",   "pays",   "$18",  "times",        "16",       "-",      "3",          "=",
+    "total", "number", "then", "There",        "are",      "per",    "Therefore,", "multiply",
+    "both",  "sides",  "by",   "\\frac{2}{3}", "farmers'", "market."};
 
 static double now(void)
 {
@@ -31,8 +33,9 @@ static char *make_line(unsigned *seed)
     while (n < 92) {
         *seed = *seed * 1664525u + 1013904223u;
         unsigned r = *seed >> 8;
-        n += (size_t)(r % 5 ? sprintf(line + n, "%s ", words[r / 5 % (sizeof words / sizeof *words)])
-                            : sprintf(line + n, "%u*%u=<<%u>> ", r % 97, r % 89, r % 9973));
+        n +=
+            (size_t)(r % 5 ? sprintf(line + n, "%s ", words[r / 5 % (sizeof words / sizeof *words)])
+                           : sprintf(line + n, "%u*%u=<<%u>> ", r % 97, r % 89, r % 9973));
     }
     return line;
 }
@@ -57,7 +60,8 @@ int main(int argc, char **argv)
     rot_render_options options = rot_render_options_default();
     options.thought_markers = false;
     rot_renderer *renderer;
-    if (rot_cpu_detect(&cpu, &err) < 0 || rot_renderer_open(&options, &renderer, &err) < 0) return fail(&err);
+    if (rot_cpu_detect(&cpu, &err) < 0 || rot_renderer_open(&options, &renderer, &err) < 0)
+        return fail(&err);
     puts("case\tlines_per_s_best\tlines_per_s_median\tcpu");
     for (int slow = 0; slow < 2; slow++) {
         rot_render_worker *worker;
@@ -68,14 +72,16 @@ int main(int argc, char **argv)
             double start = now();
             for (int i = 0; i < N_LINES; i++) {
                 rot_image image;
-                if (rot_render(worker, lines[i], strlen(lines[i]), &image, NULL, &err) < 0) return fail(&err);
+                if (rot_render(worker, lines[i], strlen(lines[i]), &image, NULL, &err) < 0)
+                    return fail(&err);
             }
             double rate = N_LINES / (now() - start);
             int at = pass; // sorted, fastest first
             for (; at > 0 && rates[at - 1] < rate; at--) rates[at] = rates[at - 1];
             rates[at] = rate;
         }
-        printf("%s\t%.0f\t%.0f\t%s\n", slow ? "shaped whole" : "word cache", rates[0], rates[PASSES / 2], cpu.name);
+        printf("%s\t%.0f\t%.0f\t%s\n", slow ? "shaped whole" : "word cache", rates[0],
+               rates[PASSES / 2], cpu.name);
         rot_render_worker_close(&worker);
     }
     rot_renderer_close(&renderer);

@@ -20,7 +20,7 @@ typedef struct arguments {
     int n_sets;
 } arguments;
 
-/* ---- options ------------------------------------------------------------------------------------ */
+/* ---- options ---- */
 
 static int no_memory(rot_err *err)
 {
@@ -29,8 +29,8 @@ static int no_memory(rot_err *err)
     return err->code;
 }
 
-static int apply(rot_render_options *options, const char *key, const json_t *value, rot_strings **strings,
-                 rot_err *err)
+static int apply(rot_render_options *options, const char *key, const json_t *value,
+                 rot_strings **strings, rot_err *err)
 {
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
     if (!text) return no_memory(err);
@@ -39,15 +39,19 @@ static int apply(rot_render_options *options, const char *key, const json_t *val
     return rc;
 }
 
-// The keys of one JSON object onto `options`: the preset first, wherever it stands; `text` is no option.
-static int apply_object(rot_render_options *options, const json_t *object, rot_strings **strings, rot_err *err)
+// The keys of one JSON object onto `options`: the preset first, wherever it stands; `text` is no
+// option.
+static int apply_object(rot_render_options *options, const json_t *object, rot_strings **strings,
+                        rot_err *err)
 {
     const char *key;
     json_t *value, *preset = json_object_get(object, "preset");
     int rc = preset ? apply(options, "preset", preset, strings, err) : 0;
-    json_object_foreach((json_t *)object, key, value) {
+    json_object_foreach((json_t *)object, key, value)
+    {
         if (rc < 0) return rc;
-        if (strcmp(key, "text") && strcmp(key, "preset")) rc = apply(options, key, value, strings, err);
+        if (strcmp(key, "text") && strcmp(key, "preset"))
+            rc = apply(options, key, value, strings, err);
     }
     return rc;
 }
@@ -91,11 +95,14 @@ static json_t *settings_of(const arguments *a, rot_err *err)
     for (int i = 0; object && i < a->n_sets; i++) {
         const char *set = a->sets[i], *equals = strchr(set, '=');
         char key[64];
-        if (!strncmp(set, "render.", 7)) set += 7;
-        else if (!strncmp(set, "on.missing_glyph=", 17)) set += 3;
+        if (!strncmp(set, "render.", 7))
+            set += 7;
+        else if (!strncmp(set, "on.missing_glyph=", 17))
+            set += 3;
         if (!equals || equals == set || equals - set >= (ptrdiff_t)sizeof key) {
             err->code = ROT_ERR_USAGE;
-            snprintf(err->message, sizeof err->message, "--set takes render.KEY=VALUE, not '%s'", a->sets[i]);
+            snprintf(err->message, sizeof err->message, "--set takes render.KEY=VALUE, not '%s'",
+                     a->sets[i]);
             json_decref(object);
             return NULL;
         }
@@ -103,7 +110,8 @@ static json_t *settings_of(const arguments *a, rot_err *err)
         json_t *value = parse_value(key, equals + 1);
         if (!value || !strcmp(key, "text")) {
             err->code = ROT_ERR_USAGE;
-            snprintf(err->message, sizeof err->message, "--set %s: no such key or no such value", a->sets[i]);
+            snprintf(err->message, sizeof err->message, "--set %s: no such key or no such value",
+                     a->sets[i]);
             json_decref(value);
             json_decref(object);
             return NULL;
@@ -114,7 +122,7 @@ static json_t *settings_of(const arguments *a, rot_err *err)
     return object;
 }
 
-/* ---- one text ----------------------------------------------------------------------------------- */
+/* ---- one text ---- */
 
 // PNG on stdout, or a file in the format of its ending.
 static int write_single(const rot_image *image, const char *out, rot_err *err)
@@ -139,8 +147,9 @@ static void report_single(const arguments *a, const rot_image *image, const rot_
     json_t *list = json_array();
     for (int i = 0; i < n_lines; i++)
         json_array_append_new(list, json_stringn(lines[i].text, lines[i].n_bytes));
-    json_t *report = json_pack("{s:s, s:i, s:i, s:i, s:o}", "file", a->out, "width", image->width_px, "height",
-                               image->height_px, "missing", info->missing, "lines", list);
+    json_t *report =
+        json_pack("{s:s, s:i, s:i, s:i, s:o}", "file", a->out, "width", image->width_px, "height",
+                  image->height_px, "missing", info->missing, "lines", list);
     if (report) json_dumpf(report, stdout, JSON_COMPACT);
     if (report) putchar('\n');
     json_decref(report);
@@ -171,10 +180,10 @@ static int render_single(const arguments *a, const json_t *settings)
     return cli_done(code);
 }
 
-/* ---- jobs --------------------------------------------------------------------------------------- */
+/* ---- jobs ---- */
 
-// A renderer for one set of settings, with a worker per thread. Settings that cannot be opened stay known
-// with their error.
+// A renderer for one set of settings, with a worker per thread. Settings that cannot be opened stay
+// known with their error.
 typedef struct known {
     char *settings; // canonical JSON
     rot_renderer *renderer;
@@ -198,7 +207,8 @@ static void forget_known(jobs *j)
 {
     for (int i = 0; i < j->n_known; i++) {
         known *k = j->known[i];
-        for (int t = 0; k->workers && t < j->n_threads; t++) rot_render_worker_close(&k->workers[t]);
+        for (int t = 0; k->workers && t < j->n_threads; t++)
+            rot_render_worker_close(&k->workers[t]);
         rot_renderer_close(&k->renderer);
         free(k->workers);
         free(k->settings);
@@ -223,7 +233,8 @@ static known *find_known(jobs *j, const json_t *job)
     char *settings = NULL;
     known *found = NULL;
     json_t *copy = json_copy((json_t *)job);
-    if (copy && json_object_del(copy, "text") == 0) settings = json_dumps(copy, JSON_SORT_KEYS | JSON_COMPACT);
+    if (copy && json_object_del(copy, "text") == 0)
+        settings = json_dumps(copy, JSON_SORT_KEYS | JSON_COMPACT);
     json_decref(copy);
     if (!settings) return NULL;
 #pragma omp critical(rot_cli_known)
@@ -248,7 +259,8 @@ static known *find_known(jobs *j, const json_t *job)
     return found;
 }
 
-// Plain writes without a sync: thousands of small files, which a next run makes again in the same order.
+// Plain writes without a sync: thousands of small files, which a next run makes again in the same
+// order.
 static int write_file(const char *path, const uint8_t *bytes, size_t n_bytes, rot_err *err)
 {
     FILE *file = fopen(path, "wb");
@@ -283,7 +295,9 @@ static int draw_job(jobs *j, const json_t *job, size_t ordinal, json_t **report,
     rot_image image;
     rot_render_info info;
     int rc = *worker ? 0 : rot_render_worker_open(k->renderer, worker, err);
-    if (rc == 0) rc = rot_render(*worker, json_string_value(text), json_string_length(text), &image, &info, err);
+    if (rc == 0)
+        rc = rot_render(*worker, json_string_value(text), json_string_length(text), &image, &info,
+                        err);
     if (rc < 0) return rc;
     char name[40], path[4096];
     snprintf(name, sizeof name, "%06zu.%s", ordinal, image.channels == 1 ? "pgm" : "ppm");
@@ -298,8 +312,8 @@ static int draw_job(jobs *j, const json_t *job, size_t ordinal, json_t **report,
     if (rc == 0) rc = write_file(path, bytes, n_bytes, err);
     free(bytes);
     if (rc < 0) return rc;
-    *report = json_pack("{s:s, s:i, s:i, s:i}", "file", name, "width", image.width_px, "height", image.height_px,
-                        "missing", info.missing);
+    *report = json_pack("{s:s, s:i, s:i, s:i}", "file", name, "width", image.width_px, "height",
+                        image.height_px, "missing", info.missing);
     if (!*report || !j->arguments->common.json) return *report ? 0 : no_memory(err);
     const rot_render_line *lines;
     int n_lines;
@@ -316,17 +330,22 @@ static void run_job(jobs *j, int i, size_t ordinal)
     rot_err err = {0};
     json_error_t where;
     json_t *report = NULL;
-    json_t *job = json_loadb(j->lines[i], j->lengths[i], JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
+    json_t *job =
+        json_loadb(j->lines[i], j->lengths[i], JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
     if (!job) {
         err.code = ROT_ERR_INPUT;
         snprintf(err.message, sizeof err.message, "%s (byte %d)", where.text, where.position);
-    } else draw_job(j, job, ordinal, &report, &err);
+    } else
+        draw_job(j, job, ordinal, &report, &err);
     j->failed[i] = err.code != 0;
     if (err.code) {
         char full[1200];
-        snprintf(full, sizeof full, "%s: line %zu: %s", j->arguments->jobs, ordinal + 1, err.message);
+        snprintf(full, sizeof full, "%s: line %zu: %s", j->arguments->jobs, ordinal + 1,
+                 err.message);
         report = json_pack("{s:s%}", "error", full, strlen(full));
-        if (!report) report = json_pack("{s:s}", "error", rot_error_name(err.code)); // a path that is no UTF-8
+        if (!report)
+            report =
+                json_pack("{s:s}", "error", rot_error_name(err.code)); // a path that is no UTF-8
     }
     j->reports[i] = report ? json_dumps(report, JSON_COMPACT) : NULL;
     json_decref(report);
@@ -339,10 +358,12 @@ static bool is_ours(const char *name)
     return digits >= 6 && (!strcmp(name + digits, ".pgm") || !strcmp(name + digits, ".ppm"));
 }
 
-// The folder, made if absent; images of an earlier run are removed, anything else in it is an error.
+// The folder, made if absent; images of an earlier run are removed, anything else in it is an
+// error.
 static int prepare_folder(const char *path)
 {
-    if (mkdir(path, 0777) != 0 && errno != EEXIST) return cli_usage("cannot make %s: %s", path, strerror(errno));
+    if (mkdir(path, 0777) != 0 && errno != EEXIST)
+        return cli_usage("cannot make %s: %s", path, strerror(errno));
     DIR *dir = opendir(path);
     if (!dir) return cli_usage("cannot open %s: %s", path, strerror(errno));
     int code = 0;
@@ -351,8 +372,9 @@ static int prepare_folder(const char *path)
         for (struct dirent *entry; !code && (entry = readdir(dir));) {
             if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
             if (!is_ours(entry->d_name))
-                code = cli_usage("%s holds '%s', which is no image of render --jobs: name a folder of its own",
-                                 path, entry->d_name);
+                code = cli_usage(
+                    "%s holds '%s', which is no image of render --jobs: name a folder of its own",
+                    path, entry->d_name);
             else if (remove_them && unlinkat(dirfd(dir), entry->d_name, 0) != 0)
                 code = cli_usage("cannot remove %s/%s: %s", path, entry->d_name, strerror(errno));
         }
@@ -420,7 +442,7 @@ static int render_jobs(const arguments *a, const json_t *settings)
     return cli_done(code);
 }
 
-/* ---- command line ------------------------------------------------------------------------------- */
+/* ---- command line ---- */
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -449,12 +471,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 int cli_render(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"output", 'o', "OUT", 0, "OUT.png, OUT.pgm, OUT.ppm or - (PNG on stdout); with --jobs a folder", 0},
-        {"jobs", 'j', "FILE", 0, "lines of JSON: {\"text\": ...} with any key of render: (- for stdin)", 0},
+        {"output", 'o', "OUT", 0,
+         "OUT.png, OUT.pgm, OUT.ppm or - (PNG on stdout); with --jobs a folder", 0},
+        {"jobs", 'j', "FILE", 0,
+         "lines of JSON: {\"text\": ...} with any key of render: (- for stdin)", 0},
         {"set", 's', "KEY=VALUE", 0, "a key of render:, such as render.size_px=24", 0},
         {"preset", 'p', "NAME", 0, "rot-paper or rot-released", 0},
         {0}};
-    const struct argp argp = {.options = options, .parser = parse, .args_doc = "TEXT -o OUT\n--jobs FILE -o DIR",
+    const struct argp argp = {.options = options,
+                              .parser = parse,
+                              .args_doc = "TEXT -o OUT\n--jobs FILE -o DIR",
                               .doc = "Draws text as an image, exactly as Pillow does.",
                               .children = cli_children};
     arguments a = {0};

@@ -16,14 +16,16 @@ static inline uint8_t larger(uint8_t mask, uint8_t glyph)
     return mask > glyph ? mask : glyph;
 }
 
-void rot_blit_over_c(uint8_t *mask, ptrdiff_t height, const uint8_t *columns, ptrdiff_t stride, int width)
+void rot_blit_over_c(uint8_t *mask, ptrdiff_t height, const uint8_t *columns, ptrdiff_t stride,
+                     int width)
 {
     for (int x = 0; x < width; x++)
         for (ptrdiff_t y = 0; y < stride; y++)
             mask[x * height + y] = over(mask[x * height + y], columns[x * stride + y]);
 }
 
-void rot_blit_max_c(uint8_t *mask, ptrdiff_t height, const uint8_t *columns, ptrdiff_t stride, int width)
+void rot_blit_max_c(uint8_t *mask, ptrdiff_t height, const uint8_t *columns, ptrdiff_t stride,
+                    int width)
 {
     for (int x = 0; x < width; x++)
         for (ptrdiff_t y = 0; y < stride; y++)
@@ -59,14 +61,17 @@ __attribute__((target("avx2"))) static inline void over_32(uint8_t *mask, const 
 }
 
 __attribute__((target("avx2"))) void rot_blit_over_avx2(uint8_t *mask, ptrdiff_t height,
-                                                        const uint8_t *columns, ptrdiff_t stride, int width)
+                                                        const uint8_t *columns, ptrdiff_t stride,
+                                                        int width)
 {
     for (int x = 0; x < width; x++)
-        for (ptrdiff_t y = 0; y < stride; y += 32) over_32(mask + x * height + y, columns + x * stride + y);
+        for (ptrdiff_t y = 0; y < stride; y += 32)
+            over_32(mask + x * height + y, columns + x * stride + y);
 }
 
 __attribute__((target("avx2"))) void rot_blit_max_avx2(uint8_t *mask, ptrdiff_t height,
-                                                       const uint8_t *columns, ptrdiff_t stride, int width)
+                                                       const uint8_t *columns, ptrdiff_t stride,
+                                                       int width)
 {
     for (int x = 0; x < width; x++)
         for (ptrdiff_t y = 0; y < stride; y += 32) {
@@ -86,8 +91,8 @@ rot_blit_fn *rot_blit_choose(rot_blend blend, bool avx2)
     return blend == ROT_BLEND_MAX ? rot_blit_max_c : rot_blit_over_c;
 }
 
-static void paint_grey(uint8_t *restrict pixels, const uint8_t *restrict mask, size_t n, uint8_t text,
-                       uint8_t background)
+static void paint_grey(uint8_t *restrict pixels, const uint8_t *restrict mask, size_t n,
+                       uint8_t text, uint8_t background)
 {
     if (text == 0 && background == 255) { // the common case: div255(255 * (255 - m)) is 255 - m
 #pragma omp simd
@@ -101,8 +106,8 @@ static void paint_grey(uint8_t *restrict pixels, const uint8_t *restrict mask, s
     }
 }
 
-void rot_paint_plain(uint8_t *pixels, const uint8_t *mask, size_t n, int channels, const uint8_t text[3],
-                     const uint8_t background[3], const uint8_t ink[3][256])
+void rot_paint_plain(uint8_t *pixels, const uint8_t *mask, size_t n, int channels,
+                     const uint8_t text[3], const uint8_t background[3], const uint8_t ink[3][256])
 {
     if (channels == 1) {
         paint_grey(pixels, mask, n, text[0], background[0]);
@@ -123,7 +128,8 @@ void rot_paint_plain(uint8_t *pixels, const uint8_t *mask, size_t n, int channel
         for (int c = 0; c < 3; c++) pixels[i * 3 + (size_t)c] = ink[c][mask[i]];
 }
 
-void rot_paint_over(uint8_t *pixels, const uint8_t *mask, size_t n, int channels, const uint8_t text[3])
+void rot_paint_over(uint8_t *pixels, const uint8_t *mask, size_t n, int channels,
+                    const uint8_t text[3])
 {
     for (size_t i = 0; i < n; i++) {
         if (!mask[i]) continue;

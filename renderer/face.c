@@ -72,7 +72,8 @@ int rot_face_error(FT_Error error, int code, const char *path, const char *what,
 int rot_faces_open(rot_faces *faces, rot_err *err)
 {
     memset(faces, 0, sizeof *faces);
-    faces->memory = (struct FT_MemoryRec_){.user = faces, .alloc = ft_alloc, .free = ft_free, .realloc = ft_realloc};
+    faces->memory = (struct FT_MemoryRec_){
+        .user = faces, .alloc = ft_alloc, .free = ft_free, .realloc = ft_realloc};
     if (!rot_faces_guard(faces)) return rot_no_memory(err, sizeof(void *), "FreeType");
     FT_Error error = FT_New_Library(&faces->memory, &faces->library);
     if (!error) FT_Add_Default_Modules(faces->library);
@@ -87,8 +88,8 @@ int rot_faces_add(rot_faces *faces, const char *path, const char *bytes, size_t 
 {
     FT_Face face;
     if (!rot_faces_guard(faces)) return rot_no_memory(err, sizeof(void *), "a face");
-    FT_Error error = FT_New_Memory_Face(faces->library, (const FT_Byte *)bytes, (FT_Long)n_bytes, index,
-                                        &face);
+    FT_Error error =
+        FT_New_Memory_Face(faces->library, (const FT_Byte *)bytes, (FT_Long)n_bytes, index, &face);
     if (error) {
         rot_faces_unguard(faces);
         return rot_face_error(error, ROT_ERR_MISSING, path, "is no font", err);

@@ -1,4 +1,5 @@
-// FreeType faces of one owner: an FT_Library of its own, so that no two threads ever share FreeType state.
+// FreeType faces of one owner: an FT_Library of its own, so that no two threads ever share FreeType
+// state.
 #ifndef ROT_RENDERER_FACE_H
 #define ROT_RENDERER_FACE_H
 
@@ -11,9 +12,9 @@
 #include "base/err.h"
 #include "rotoscope/render.h"
 
-// FreeType copes badly with a failed allocation: it goes on without a hint here and crashes there. So it
-// never sees one: its allocations are on a list of ours, a failed one jumps out of FreeType to `guard`,
-// and everything on the list is dropped with the library.
+// FreeType copes badly with a failed allocation: it goes on without a hint here and crashes there.
+// So it never sees one: its allocations are on a list of ours, a failed one jumps out of FreeType
+// to `guard`, and everything on the list is dropped with the library.
 typedef struct rot_faces {
     struct FT_MemoryRec_ memory; // the library's, over base/mem.h
     FT_Library library;
@@ -24,8 +25,8 @@ typedef struct rot_faces {
     bool guarded;
 } rot_faces;
 
-// Calls into FreeType from here to rot_faces_unguard, in one function. False, the second time, if memory
-// ran out on the way: then the faces are closed (library is NULL) and must be opened again.
+// Calls into FreeType from here to rot_faces_unguard, in one function. False, the second time, if
+// memory ran out on the way: then the faces are closed (library is NULL) and must be opened again.
 #define rot_faces_guard(faces) ((faces)->guarded = true, setjmp((faces)->guard) == 0)
 static inline void rot_faces_unguard(rot_faces *faces)
 {

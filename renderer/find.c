@@ -1,4 +1,5 @@
-// Font names to files. fontconfig substitutes freely; here a name that it does not have is an error.
+// Font names to files. fontconfig substitutes freely; here a name that it does not have is an
+// error.
 #include <fontconfig/fontconfig.h>
 #include <string.h>
 #include <strings.h>
@@ -63,13 +64,15 @@ static int find_in_fontconfig(const char *name, char **path, int *index, rot_err
     const char *found = find_file(config, name);
     if (!found && (match = find_family(config, name))) {
         FcChar8 *file;
-        if (FcPatternGetString(match, FC_FILE, 0, &file) == FcResultMatch) found = (const char *)file;
+        if (FcPatternGetString(match, FC_FILE, 0, &file) == FcResultMatch)
+            found = (const char *)file;
         if (FcPatternGetInteger(match, FC_INDEX, 0, index) != FcResultMatch) *index = 0;
         *index &= 0xffff; // the upper half names an instance of a variable font
     }
     if (!found)
-        rc = rot_err_set(err, ROT_ERR_MISSING,
-                         "font '%s': no such file, and fontconfig has no such file or family", name);
+        rc =
+            rot_err_set(err, ROT_ERR_MISSING,
+                        "font '%s': no such file, and fontconfig has no such file or family", name);
     else if (!(*path = rot_strdup(found)))
         rc = rot_no_memory(err, strlen(found) + 1, "a font's path");
     if (match) FcPatternDestroy(match);

@@ -8,8 +8,8 @@
 #include "base/hash.h"
 #include "base/mem.h"
 
-// hb_ft derives its scale so: the size's x_scale times units per em, rounded to 26.6. hb-ot functions on
-// that scale give the positions that hb-ft gives without hinting, and need no FT_Face.
+// hb_ft derives its scale so: the size's x_scale times units per em, rounded to 26.6. hb-ot
+// functions on that scale give the positions that hb-ft gives without hinting, and need no FT_Face.
 static int to_scale(FT_Fixed scale, FT_UShort units_per_em)
 {
     return (int)(((int64_t)scale * units_per_em + (1 << 15)) >> 16);
@@ -17,8 +17,8 @@ static int to_scale(FT_Fixed scale, FT_UShort units_per_em)
 
 static int make_hb_font(rot_font *font, FT_Face face, rot_err *err)
 {
-    hb_blob_t *blob = hb_blob_create(font->bytes, (unsigned)font->n_bytes, HB_MEMORY_MODE_READONLY,
-                                     NULL, NULL);
+    hb_blob_t *blob =
+        hb_blob_create(font->bytes, (unsigned)font->n_bytes, HB_MEMORY_MODE_READONLY, NULL, NULL);
     hb_face_t *hb_face = hb_face_create(blob, (unsigned)font->index);
     hb_face_make_immutable(hb_face);
     font->hb = hb_font_create(hb_face);

@@ -9,18 +9,18 @@
 #include "renderer/face.h"
 
 typedef struct rot_font {
-    char *path;          // as resolved
-    char *bytes;         // the whole file; FreeType faces and the blob point into it
+    char *path;  // as resolved
+    char *bytes; // the whole file; FreeType faces and the blob point into it
     size_t n_bytes;
-    int index;           // face of a collection
-    uint8_t sha256[32];  // of the file
-    hb_font_t *hb;       // scaled to 26.6 pixels, immutable
+    int index;          // face of a collection
+    uint8_t sha256[32]; // of the file
+    hb_font_t *hb;      // scaled to 26.6 pixels, immutable
     uint32_t n_glyphs;
     int32_t ascender_px; // PIXEL(size metrics): row of the baseline under the text's origin
 } rot_font;
 
-// `name`: a file with or without folder, or a family name (rot_font_find). ROT_ERR_MISSING: not there,
-// or no scalable font.
+// `name`: a file with or without folder, or a family name (rot_font_find). ROT_ERR_MISSING: not
+// there, or no scalable font.
 int rot_font_open(const char *name, double size_px, rot_font *out, rot_err *err);
 void rot_font_close(rot_font *font);
 

@@ -92,8 +92,8 @@ static int copy_columns(rot_glyphs *glyphs, rot_glyph *glyph, const FT_Bitmap *b
     }
     glyph->columns = columns;
     int top = glyphs->renderer->baseline_px - glyph->top; // row on the canvas of line mode
-    if (glyphs->renderer->options.mode != ROT_MODE_LINE || glyphs->renderer->options.height_px != 32 ||
-        top < 0 || top + glyph->height > 32)
+    if (glyphs->renderer->options.mode != ROT_MODE_LINE ||
+        glyphs->renderer->options.height_px != 32 || top < 0 || top + glyph->height > 32)
         return 0;
     uint8_t *placed = take(glyphs, (size_t)glyph->width * 32);
     if (!placed) return rot_no_memory(err, (size_t)glyph->width * 32, "a glyph");
@@ -103,22 +103,27 @@ static int copy_columns(rot_glyphs *glyphs, rot_glyph *glyph, const FT_Bitmap *b
     return 0;
 }
 
-// Bitmaps of fewer than 8 bits (embedded ones) are spread to 0..255, as Pillow does: times 255/(levels-1).
-static int copy_bitmap(rot_glyphs *glyphs, rot_glyph *glyph, const FT_Bitmap *bitmap, const char *path,
-                       rot_err *err)
+// Bitmaps of fewer than 8 bits (embedded ones) are spread to 0..255, as Pillow does: times
+// 255/(levels-1).
+static int copy_bitmap(rot_glyphs *glyphs, rot_glyph *glyph, const FT_Bitmap *bitmap,
+                       const char *path, rot_err *err)
 {
-    int levels = bitmap->pixel_mode == FT_PIXEL_MODE_MONO ? 2 : bitmap->pixel_mode == FT_PIXEL_MODE_GRAY2 ? 4
-                 : bitmap->pixel_mode == FT_PIXEL_MODE_GRAY4 ? 16 : 256;
+    int levels = bitmap->pixel_mode == FT_PIXEL_MODE_MONO    ? 2
+                 : bitmap->pixel_mode == FT_PIXEL_MODE_GRAY2 ? 4
+                 : bitmap->pixel_mode == FT_PIXEL_MODE_GRAY4 ? 16
+                                                             : 256;
     if (!bitmap->buffer || bitmap->pixel_mode == FT_PIXEL_MODE_GRAY)
         return copy_columns(glyphs, glyph, bitmap, err);
     if (levels == 256)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "font '%s': a glyph in a pixel format that cannot be drawn", path);
+        ROT_FAIL(err, ROT_ERR_FORMAT, "font '%s': a glyph in a pixel format that cannot be drawn",
+                 path);
     FT_Bitmap grey;
     FT_Bitmap_Init(&grey);
     FT_Error error = FT_Bitmap_Convert(glyphs->faces.library, bitmap, &grey, 1);
     if (error) return rot_face_error(error, ROT_ERR_FORMAT, path, "a bitmap", err);
     size_t n = (size_t)grey.rows * (size_t)grey.pitch;
-    for (size_t i = 0; i < n; i++) grey.buffer[i] = (uint8_t)(grey.buffer[i] * (255 / (levels - 1)));
+    for (size_t i = 0; i < n; i++)
+        grey.buffer[i] = (uint8_t)(grey.buffer[i] * (255 / (levels - 1)));
     int rc = copy_columns(glyphs, glyph, &grey, err);
     FT_Bitmap_Done(glyphs->faces.library, &grey);
     return rc;
@@ -150,7 +155,8 @@ static int draw(rot_glyphs *glyphs, int font, uint32_t glyph_id, rot_glyph *glyp
     return copy_bitmap(glyphs, glyph, &face->glyph->bitmap, path, err);
 }
 
-static int draw_guarded(rot_glyphs *glyphs, int font, uint32_t glyph_id, rot_glyph *glyph, rot_err *err)
+static int draw_guarded(rot_glyphs *glyphs, int font, uint32_t glyph_id, rot_glyph *glyph,
+                        rot_err *err)
 {
     if (!rot_faces_guard(&glyphs->faces)) return rot_no_memory(err, sizeof *glyph, "a glyph");
     int rc = draw(glyphs, font, glyph_id, glyph, err);
@@ -158,7 +164,8 @@ static int draw_guarded(rot_glyphs *glyphs, int font, uint32_t glyph_id, rot_gly
     return rc;
 }
 
-int rot_glyphs_get(rot_glyphs *glyphs, int font, uint32_t glyph_id, const rot_glyph **out, rot_err *err)
+int rot_glyphs_get(rot_glyphs *glyphs, int font, uint32_t glyph_id, const rot_glyph **out,
+                   rot_err *err)
 {
     const rot_font *of = &glyphs->renderer->fonts[font];
     if (glyph_id >= of->n_glyphs)

@@ -9,13 +9,13 @@
 #include "base/mem.h"
 #include "renderer/png.h"
 
-int rot_image_alloc(int64_t width, int64_t height, int channels, const char *path, rot_image *out, uint8_t **pixels,
-                    rot_err *err)
+int rot_image_alloc(int64_t width, int64_t height, int channels, const char *path, rot_image *out,
+                    uint8_t **pixels, rot_err *err)
 {
     if (width < 1 || height < 1 || width > ROT_IMAGE_MAX_SIDE || height > ROT_IMAGE_MAX_SIDE ||
         width * height > ROT_IMAGE_MAX_PIXELS)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %lld x %lld pixels is no size that we read", path, (long long)width,
-                 (long long)height);
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %lld x %lld pixels is no size that we read", path,
+                 (long long)width, (long long)height);
     size_t n = (size_t)(width * height * channels);
     *pixels = rot_malloc(n);
     if (!*pixels) return rot_no_memory(err, n, "an image");
@@ -27,17 +27,19 @@ void rot_image_put_row(uint8_t *pixels, const rot_image *image, int32_t y, const
 {
     size_t channels = (size_t)image->channels, column = (size_t)image->height_px * channels;
     for (int32_t x = 0; x < image->width_px; x++)
-        memcpy(pixels + (size_t)x * column + (size_t)y * channels, row + (size_t)x * channels, channels);
+        memcpy(pixels + (size_t)x * column + (size_t)y * channels, row + (size_t)x * channels,
+               channels);
 }
 
 void rot_image_get_row(const rot_image *image, int32_t y, uint8_t *row)
 {
     size_t channels = (size_t)image->channels, column = (size_t)image->height_px * channels;
     for (int32_t x = 0; x < image->width_px; x++)
-        memcpy(row + (size_t)x * channels, image->pixels + (size_t)x * column + (size_t)y * channels, channels);
+        memcpy(row + (size_t)x * channels,
+               image->pixels + (size_t)x * column + (size_t)y * channels, channels);
 }
 
-/* ---- PNM ---------------------------------------------------------------------------------------- */
+/* ---- PNM ---- */
 
 static bool is_space(char c)
 {
@@ -59,7 +61,8 @@ static int64_t read_number(const char *bytes, size_t n_bytes, size_t *at)
     return *at == start ? -1 : value;
 }
 
-static int read_pnm(const char *path, const char *bytes, size_t n_bytes, rot_image *out, rot_err *err)
+static int read_pnm(const char *path, const char *bytes, size_t n_bytes, rot_image *out,
+                    rot_err *err)
 {
     int channels = bytes[1] == '6' ? 3 : 1;
     size_t at = 2;
@@ -69,14 +72,15 @@ static int read_pnm(const char *path, const char *bytes, size_t n_bytes, rot_ima
     if (most < 0 || at >= n_bytes || !is_space(bytes[at]))
         ROT_FAIL(err, ROT_ERR_FORMAT, "%s: malformed PNM header at byte %zu", path, at);
     at++;
-    if (most != 255) ROT_FAIL(err, ROT_ERR_FORMAT, "%s: maxval %lld, only 255 is read", path, (long long)most);
+    if (most != 255)
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: maxval %lld, only 255 is read", path, (long long)most);
     uint8_t *pixels;
     ROT_TRY(rot_image_alloc(width, height, channels, path, out, &pixels, err));
     size_t row = (size_t)width * (size_t)channels;
     if ((n_bytes - at) / row < (size_t)height) {
         rot_image_release(out);
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: truncated: %zu bytes of pixels, not %zu", path, n_bytes - at,
-                 row * (size_t)height);
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: truncated: %zu bytes of pixels, not %zu", path,
+                 n_bytes - at, row * (size_t)height);
     }
     for (int32_t y = 0; y < height; y++)
         rot_image_put_row(pixels, out, y, (const uint8_t *)bytes + at + (size_t)y * row);
@@ -86,8 +90,8 @@ static int read_pnm(const char *path, const char *bytes, size_t n_bytes, rot_ima
 static int encode_pnm(const rot_image *image, uint8_t **bytes, size_t *n_bytes, rot_err *err)
 {
     char header[64];
-    int n_header = snprintf(header, sizeof header, "P%c\n%d %d\n255\n", image->channels == 3 ? '6' : '5',
-                            image->width_px, image->height_px);
+    int n_header = snprintf(header, sizeof header, "P%c\n%d %d\n255\n",
+                            image->channels == 3 ? '6' : '5', image->width_px, image->height_px);
     size_t row = (size_t)image->width_px * (size_t)image->channels;
     *n_bytes = (size_t)n_header + row * (size_t)image->height_px;
     *bytes = rot_malloc(*n_bytes);
@@ -98,7 +102,7 @@ static int encode_pnm(const rot_image *image, uint8_t **bytes, size_t *n_bytes, 
     return 0;
 }
 
-/* ---- any format --------------------------------------------------------------------------------- */
+/* ---- any format ---- */
 
 int rot_image_read(const char *path, rot_image *out, rot_err *err)
 {
@@ -113,7 +117,8 @@ int rot_image_read(const char *path, rot_image *out, rot_err *err)
              (is_space(bytes[2]) || bytes[2] == '#'))
         rc = read_pnm(path, bytes, n_bytes, out, err);
     else
-        rc = rot_err_set(err, ROT_ERR_FORMAT, "%s: is neither a PNG, nor a PGM (P5) or PPM (P6)", path);
+        rc = rot_err_set(err, ROT_ERR_FORMAT, "%s: is neither a PNG, nor a PGM (P5) or PPM (P6)",
+                         path);
     rot_free(bytes);
     if (rc < 0) rot_image_release(out);
     return rc;
@@ -125,12 +130,13 @@ void rot_image_release(rot_image *image)
     *image = (rot_image){0};
 }
 
-int rot_image_encode(const rot_image *image, rot_image_format format, uint8_t **bytes, size_t *n_bytes,
-                     rot_err *err)
+int rot_image_encode(const rot_image *image, rot_image_format format, uint8_t **bytes,
+                     size_t *n_bytes, rot_err *err)
 {
     *bytes = NULL;
     *n_bytes = 0;
-    if (image->width_px < 1 || image->height_px < 1 || (image->channels != 1 && image->channels != 3))
+    if (image->width_px < 1 || image->height_px < 1 ||
+        (image->channels != 1 && image->channels != 3))
         ROT_FAIL(err, ROT_ERR_USAGE, "an image of %d x %d pixels and %d channels", image->width_px,
                  image->height_px, image->channels);
     return format == ROT_IMAGE_PNG ? rot_png_encode(image, bytes, n_bytes, err)
@@ -146,9 +152,11 @@ static bool ends_with(const char *path, const char *ending)
 int rot_image_write(const rot_image *image, const char *path, rot_err *err)
 {
     rot_image_format format = ROT_IMAGE_PNM;
-    if (ends_with(path, ".png")) format = ROT_IMAGE_PNG;
+    if (ends_with(path, ".png"))
+        format = ROT_IMAGE_PNG;
     else if (ends_with(path, ".pgm")) {
-        if (image->channels != 1) ROT_FAIL(err, ROT_ERR_USAGE, "%s: a PGM holds no colours; use .ppm", path);
+        if (image->channels != 1)
+            ROT_FAIL(err, ROT_ERR_USAGE, "%s: a PGM holds no colours; use .ppm", path);
     } else if (!ends_with(path, ".ppm"))
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: the ending must be .png, .pgm or .ppm", path);
     rot_image rgb = *image;

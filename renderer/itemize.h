@@ -26,7 +26,7 @@ typedef struct rot_itemizer {
     struct rot_open_pair {
         hb_script_t script;
         int pair;
-    } *stack;
+    } * stack;
     rot_text_run *bidi, *runs;
     size_t types_capacity, brackets_capacity, levels_capacity, scripts_capacity, stack_capacity,
         bidi_capacity, runs_capacity;

@@ -4,8 +4,8 @@
 #include "base/mem.h"
 #include "renderer/renderer.h"
 
-static void add_spot(rot_render_worker *worker, rot_laid *laid, const rot_glyph *glyph, int32_t x_advance,
-                    int32_t x_offset, int32_t y_offset)
+static void add_spot(rot_render_worker *worker, rot_laid *laid, const rot_glyph *glyph,
+                     int32_t x_advance, int32_t x_offset, int32_t y_offset)
 {
     int32_t x = rot_pixel(laid->advance_26_6 + x_offset), y = rot_pixel(y_offset);
     laid->advance_26_6 += x_advance;
@@ -23,7 +23,8 @@ static int reserve_spots(rot_render_worker *worker, size_t n, rot_err *err)
     return rot_grow(&worker->spots, &worker->spots_capacity, n, sizeof *worker->spots, err);
 }
 
-static int lay_shaped(rot_render_worker *worker, const char *text, size_t n_bytes, rot_laid *out, rot_err *err)
+static int lay_shaped(rot_render_worker *worker, const char *text, size_t n_bytes, rot_laid *out,
+                      rot_err *err)
 {
     ROT_TRY(rot_shape_line(worker, text, n_bytes, err));
     rot_shaper *shaper = &worker->shaper;
@@ -45,8 +46,8 @@ static size_t word_length(const char *text, size_t n_bytes)
 }
 
 // 1: laid out; 0: a word feels the spaces around it, the line must be shaped whole.
-static int lay_words(rot_render_worker *worker, const char *text, size_t n_bytes, bool latin, rot_laid *out,
-                     rot_err *err)
+static int lay_words(rot_render_worker *worker, const char *text, size_t n_bytes, bool latin,
+                     rot_laid *out, rot_err *err)
 {
     const rot_word_classes *classes = &worker->renderer->words;
     if (!worker->words.space)
@@ -78,7 +79,8 @@ static int words_script(const rot_render_worker *worker, const char *text, size_
     return classes->usable && !worker->slow ? rot_words_script(classes, text, n_bytes) : -1;
 }
 
-int rot_lay_line(rot_render_worker *worker, const char *text, size_t n_bytes, rot_laid *out, rot_err *err)
+int rot_lay_line(rot_render_worker *worker, const char *text, size_t n_bytes, rot_laid *out,
+                 rot_err *err)
 {
     memset(out, 0, sizeof *out);
     int script = words_script(worker, text, n_bytes);
@@ -110,8 +112,8 @@ static int measure_words(rot_render_worker *worker, const char *text, size_t n_b
     return 1;
 }
 
-int rot_measure_line(rot_render_worker *worker, const char *text, size_t n_bytes, int64_t *advance_26_6,
-                     rot_err *err)
+int rot_measure_line(rot_render_worker *worker, const char *text, size_t n_bytes,
+                     int64_t *advance_26_6, rot_err *err)
 {
     *advance_26_6 = 0;
     int script = words_script(worker, text, n_bytes);
@@ -121,7 +123,8 @@ int rot_measure_line(rot_render_worker *worker, const char *text, size_t n_bytes
         *advance_26_6 = 0;
     }
     ROT_TRY(rot_shape_line(worker, text, n_bytes, err));
-    for (size_t i = 0; i < worker->shaper.n_glyphs; i++) *advance_26_6 += worker->shaper.glyphs[i].x_advance;
+    for (size_t i = 0; i < worker->shaper.n_glyphs; i++)
+        *advance_26_6 += worker->shaper.glyphs[i].x_advance;
     return 0;
 }
 

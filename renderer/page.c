@@ -5,7 +5,8 @@
 #include "base/utf8.h"
 #include "renderer/renderer.h"
 
-static int fits(rot_render_worker *worker, const char *text, size_t n_bytes, bool *out, rot_err *err)
+static int fits(rot_render_worker *worker, const char *text, size_t n_bytes, bool *out,
+                rot_err *err)
 {
     const rot_render_options *o = &worker->renderer->options;
     int64_t advance;
@@ -16,14 +17,16 @@ static int fits(rot_render_worker *worker, const char *text, size_t n_bytes, boo
 
 static int add(rot_render_worker *worker, const char *text, size_t n_bytes, rot_err *err)
 {
-    ROT_TRY(rot_grow(&worker->lines, &worker->lines_capacity, worker->n_lines + 1, sizeof *worker->lines, err));
+    ROT_TRY(rot_grow(&worker->lines, &worker->lines_capacity, worker->n_lines + 1,
+                     sizeof *worker->lines, err));
     worker->lines[worker->n_lines++] = (rot_render_line){text, n_bytes};
     return 0;
 }
 
 // Breaks a word before each first code point that does not fit, one code point per line at least;
 // *rest is what stays for the line that goes on.
-static int break_word(rot_render_worker *worker, const char *word, size_t n_bytes, size_t *rest, rot_err *err)
+static int break_word(rot_render_worker *worker, const char *word, size_t n_bytes, size_t *rest,
+                      rot_err *err)
 {
     size_t start = 0;
     for (;;) {
@@ -46,8 +49,8 @@ static int break_word(rot_render_worker *worker, const char *word, size_t n_byte
     return 0;
 }
 
-// text[0, n_bytes) has no LF. Words are what stands between single spaces, so that runs of spaces give
-// empty words and survive inside a line; the space at a break is dropped.
+// text[0, n_bytes) has no LF. Words are what stands between single spaces, so that runs of spaces
+// give empty words and survive inside a line; the space at a break is dropped.
 static int wrap(rot_render_worker *worker, const char *text, size_t n_bytes, rot_err *err)
 {
     size_t line = 0, end = 0; // the line so far: text[line, end)

@@ -11,7 +11,7 @@ typedef struct png_job {
     char message[256];
     const uint8_t *bytes; // reading: the file
     size_t n_bytes, at;
-    uint8_t *out;         // writing: what has been written
+    uint8_t *out; // writing: what has been written
     size_t capacity;
     bool no_memory;
 } png_job;
@@ -68,23 +68,25 @@ static void drop_alpha(uint8_t *row, size_t n, size_t channels)
 }
 
 // volatile: changed between setjmp and longjmp.
-int rot_png_read(const char *path, const uint8_t *bytes, size_t n_bytes, rot_image *out, rot_err *err)
+int rot_png_read(const char *path, const uint8_t *bytes, size_t n_bytes, rot_image *out,
+                 rot_err *err)
 {
     png_job job = {.bytes = bytes, .n_bytes = n_bytes};
     png_infop info = NULL;
     uint8_t *volatile pixels = NULL;
     uint8_t *volatile rows = NULL;
     volatile int rc = 0;
-    png_structp png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &job, on_error, on_warning, NULL,
-                                               take_memory, give_memory);
+    png_structp png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &job, on_error, on_warning,
+                                               NULL, take_memory, give_memory);
     if (png) info = png_create_info_struct(png);
     if (!info) {
         png_destroy_read_struct(&png, NULL, NULL);
         return rot_no_memory(err, sizeof(void *), "libpng");
     }
     if (setjmp(png_jmpbuf(png))) {
-        rc = strstr(job.message, "memory") ? rot_no_memory(err, n_bytes, "libpng")
-                                           : rot_err_set(err, ROT_ERR_FORMAT, "%s: PNG: %s", path, job.message);
+        rc = strstr(job.message, "memory")
+                 ? rot_no_memory(err, n_bytes, "libpng")
+                 : rot_err_set(err, ROT_ERR_FORMAT, "%s: PNG: %s", path, job.message);
         goto done;
     }
     png_set_user_limits(png, ROT_IMAGE_MAX_SIDE, ROT_IMAGE_MAX_SIDE);
@@ -97,7 +99,8 @@ int rot_png_read(const char *path, const uint8_t *bytes, size_t n_bytes, rot_ima
     int channels = png_get_channels(png, info);
     bool alpha = channels == 2 || channels == 4;
     channels -= alpha;
-    if ((channels != 1 && channels != 3) || png_get_bit_depth(png, info) != 8) png_error(png, "odd format");
+    if ((channels != 1 && channels != 3) || png_get_bit_depth(png, info) != 8)
+        png_error(png, "odd format");
     uint8_t *block;
     rc = rot_image_alloc(width, height, channels, path, out, &block, err);
     if (rc < 0) goto done;
@@ -150,8 +153,8 @@ int rot_png_encode(const rot_image *image, uint8_t **bytes, size_t *n_bytes, rot
     size_t n_row = (size_t)image->width_px * (size_t)image->channels;
     uint8_t *row = rot_malloc(n_row);
     if (!row) return rot_no_memory(err, n_row, "a PNG's row");
-    png_structp png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &job, on_error, on_warning, NULL,
-                                                take_memory, give_memory);
+    png_structp png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &job, on_error, on_warning,
+                                                NULL, take_memory, give_memory);
     if (png) info = png_create_info_struct(png);
     if (!info) {
         rc = rot_no_memory(err, sizeof(void *), "libpng");
@@ -166,8 +169,8 @@ int rot_png_encode(const rot_image *image, uint8_t **bytes, size_t *n_bytes, rot
     png_set_write_fn(png, &job, write_bytes, flush_bytes);
     png_set_user_limits(png, 0x7fffffff, 0x7fffffff);
     png_set_IHDR(png, info, (uint32_t)image->width_px, (uint32_t)image->height_px, 8,
-                 image->channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_GRAY, PNG_INTERLACE_NONE,
-                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+                 image->channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_GRAY,
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     // Filters make files of text larger and slower to write.
     png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_FILTER_NONE);
     png_write_info(png, info);

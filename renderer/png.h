@@ -11,7 +11,8 @@
 enum { ROT_IMAGE_MAX_SIDE = 1 << 22, ROT_IMAGE_MAX_PIXELS = 1 << 28 };
 
 // `path` is for messages.
-int rot_png_read(const char *path, const uint8_t *bytes, size_t n_bytes, rot_image *out, rot_err *err);
+int rot_png_read(const char *path, const uint8_t *bytes, size_t n_bytes, rot_image *out,
+                 rot_err *err);
 int rot_png_encode(const rot_image *image, uint8_t **bytes, size_t *n_bytes, rot_err *err);
 
 // Checks the size and takes memory. ROT_ERR_FORMAT: absurd.

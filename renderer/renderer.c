@@ -49,7 +49,8 @@ static int check(const rot_render_options *o, rot_err *err)
     if (!(o->size_px >= 4 && o->size_px <= 256))
         ROT_FAIL(err, ROT_ERR_CONFIG, "size_px is %g, not from 4 to 256", o->size_px);
     if (!(fabs(o->letter_spacing_px) <= 256))
-        ROT_FAIL(err, ROT_ERR_CONFIG, "letter_spacing_px is %g, not from -256 to 256", o->letter_spacing_px);
+        ROT_FAIL(err, ROT_ERR_CONFIG, "letter_spacing_px is %g, not from -256 to 256",
+                 o->letter_spacing_px);
     ROT_TRY(check_int("height_px", o->height_px, 1, 4096, err));
     ROT_TRY(check_int("padding_px", o->padding_px, 0, 1024, err));
     ROT_TRY(check_int("mode", (int)o->mode, ROT_MODE_LINE, ROT_MODE_PAGE, err));
@@ -64,12 +65,14 @@ static int check(const rot_render_options *o, rot_err *err)
     if (o->mode == ROT_MODE_LINE &&
         (o->width_px != plain.width_px || o->page_height_px != plain.page_height_px ||
          o->line_spacing_px != plain.line_spacing_px))
-        ROT_FAIL(err, ROT_ERR_CONFIG, "width_px, page_height_px and line_spacing_px have no effect in mode line");
+        ROT_FAIL(err, ROT_ERR_CONFIG,
+                 "width_px, page_height_px and line_spacing_px have no effect in mode line");
     if (o->mode == ROT_MODE_PAGE && o->height_px != plain.height_px)
-        ROT_FAIL(err, ROT_ERR_CONFIG, "height_px has no effect in mode page: page_height_px is the page's");
+        ROT_FAIL(err, ROT_ERR_CONFIG,
+                 "height_px has no effect in mode page: page_height_px is the page's");
     if (o->mode == ROT_MODE_PAGE && o->width_px <= 2 * o->padding_px)
-        ROT_FAIL(err, ROT_ERR_CONFIG, "width_px %d leaves no room between two paddings of %d px", o->width_px,
-                 o->padding_px);
+        ROT_FAIL(err, ROT_ERR_CONFIG, "width_px %d leaves no room between two paddings of %d px",
+                 o->width_px, o->padding_px);
     return 0;
 }
 
@@ -98,25 +101,29 @@ static int make_identity(rot_renderer *renderer, rot_err *err)
     for (int i = 0; i < renderer->n_fonts; i++) {
         char hex[65];
         rot_hex(renderer->fonts[i].sha256, 32, hex);
-        rot_str_printf(&str, "%s\"%s%s%.0d\"", i ? ", " : "", hex, renderer->fonts[i].index ? "#" : "",
-                       renderer->fonts[i].index);
+        rot_str_printf(&str, "%s\"%s%s%.0d\"", i ? ", " : "", hex,
+                       renderer->fonts[i].index ? "#" : "", renderer->fonts[i].index);
     }
-    rot_str_printf(&str, "], \"freetype\": \"%d.%d.%d\", \"harfbuzz\": \"%s\", \"fribidi\": \"%s\"", major, minor,
-                   patch, hb_version_string(), FRIBIDI_VERSION);
-    rot_str_printf(&str, ", \"size_px\": %.17g, \"padding_px\": %d, \"mode\": \"%s\", \"newline\": \"%s\"",
-                   (double)(long)(o->size_px * 64) / 64, o->padding_px, o->mode == ROT_MODE_PAGE ? "page" : "line",
-                   newlines[o->newline]);
+    rot_str_printf(&str, "], \"freetype\": \"%d.%d.%d\", \"harfbuzz\": \"%s\", \"fribidi\": \"%s\"",
+                   major, minor, patch, hb_version_string(), FRIBIDI_VERSION);
+    rot_str_printf(
+        &str, ", \"size_px\": %.17g, \"padding_px\": %d, \"mode\": \"%s\", \"newline\": \"%s\"",
+        (double)(long)(o->size_px * 64) / 64, o->padding_px,
+        o->mode == ROT_MODE_PAGE ? "page" : "line", newlines[o->newline]);
     rot_str_printf(&str, ", \"thought_markers\": %s", o->thought_markers ? "true" : "false");
     write_color(&str, "text_color", o->text_color);
     write_color(&str, "background_color", o->background_color);
     rot_str_printf(&str, ", \"layout\": \"%s\", \"blend\": \"%s\", \"letter_spacing_px\": %.17g",
-                   o->layout == ROT_LAYOUT_BASIC ? "basic" : "raqm", o->blend == ROT_BLEND_MAX ? "max" : "over",
+                   o->layout == ROT_LAYOUT_BASIC ? "basic" : "raqm",
+                   o->blend == ROT_BLEND_MAX ? "max" : "over",
                    renderer->letter_spacing_26_6 / 64.0);
-    if (o->mode == ROT_MODE_LINE) // the height and, through the size in whole pixels, where the text sits
-        rot_str_printf(&str, ", \"height_px\": %d, \"baseline_px\": %d", o->height_px, renderer->baseline_px);
+    if (o->mode ==
+        ROT_MODE_LINE) // the height and, through the size in whole pixels, where the text sits
+        rot_str_printf(&str, ", \"height_px\": %d, \"baseline_px\": %d", o->height_px,
+                       renderer->baseline_px);
     else
-        rot_str_printf(&str, ", \"width_px\": %d, \"page_height_px\": %d, \"line_spacing_px\": %d", o->width_px,
-                       o->page_height_px, o->line_spacing_px);
+        rot_str_printf(&str, ", \"width_px\": %d, \"page_height_px\": %d, \"line_spacing_px\": %d",
+                       o->width_px, o->page_height_px, o->line_spacing_px);
     rot_str_puts(&str, "}");
     return rot_str_take(&str, &renderer->identity, err);
 }

@@ -1,4 +1,5 @@
-// What the files of this module share: the renderer (immutable, shared) and the worker (one thread's).
+// What the files of this module share: the renderer (immutable, shared) and the worker (one
+// thread's).
 #ifndef ROT_RENDERER_RENDERER_H
 #define ROT_RENDERER_RENDERER_H
 
@@ -15,16 +16,17 @@ struct rot_renderer {
     rot_render_options options; // font names replaced by the paths of `fonts`
     rot_font fonts[ROT_MAX_FONTS];
     int n_fonts;
-    int channels;               // of the images: 1 if both colours are grey
+    int channels; // of the images: 1 if both colours are grey
     int32_t letter_spacing_26_6;
-    int32_t baseline_px;        // row of the baseline on the canvas of line mode
+    int32_t baseline_px; // row of the baseline on the canvas of line mode
     rot_blit_fn *blit;
-    rot_word_classes words;     // which texts the word cache may shape
-    uint8_t ink[3][256];        // mask value to pixel, per channel, over the background
+    rot_word_classes words; // which texts the word cache may shape
+    uint8_t ink[3][256];    // mask value to pixel, per channel, over the background
     char *identity;
 };
 
-// A glyph where it is drawn, in whole pixels relative to the line's origin on the baseline, y upwards.
+// A glyph where it is drawn, in whole pixels relative to the line's origin on the baseline, y
+// upwards.
 typedef struct rot_spot {
     const rot_glyph *glyph;
     int32_t x, y;
@@ -46,24 +48,25 @@ struct rot_render_worker {
     rot_words words;
     rot_spot *spots;
     size_t spots_capacity;
-    char *text;               // the string that is drawn
+    char *text; // the string that is drawn
     size_t n_text, text_capacity;
-    uint8_t *mask;            // (w, h) of one line, with ROT_COLUMN spare bytes behind
+    uint8_t *mask; // (w, h) of one line, with ROT_COLUMN spare bytes behind
     size_t mask_capacity;
-    uint8_t *pixels;          // (w, h, channels)
+    uint8_t *pixels; // (w, h, channels)
     size_t pixels_capacity;
     rot_render_line *lines;
     size_t n_lines, lines_capacity;
     int32_t line_bottom_px; // bottom of textbbox("A"), once known
     bool line_bottom_known;
-    bool slow;                // tests: never use the word cache
+    bool slow; // tests: never use the word cache
 };
 
 // Lays out one line (no LF in it) of valid UTF-8 into worker->spots. Shapes as options.layout says.
-int rot_lay_line(rot_render_worker *worker, const char *text, size_t n_bytes, rot_laid *out, rot_err *err);
+int rot_lay_line(rot_render_worker *worker, const char *text, size_t n_bytes, rot_laid *out,
+                 rot_err *err);
 // Its advance alone.
-int rot_measure_line(rot_render_worker *worker, const char *text, size_t n_bytes, int64_t *advance_26_6,
-                     rot_err *err);
+int rot_measure_line(rot_render_worker *worker, const char *text, size_t n_bytes,
+                     int64_t *advance_26_6, rot_err *err);
 // Distance of lines without extra spacing: the bottom of Pillow's textbbox of "A".
 int rot_line_bottom(rot_render_worker *worker, int32_t *bottom_px, rot_err *err);
 

@@ -10,7 +10,8 @@ int rot_shaper_open(rot_shaper *shaper, rot_err *err)
 {
     memset(shaper, 0, sizeof *shaper);
     shaper->buffer = hb_buffer_create();
-    if (!hb_buffer_allocation_successful(shaper->buffer)) return rot_no_memory(err, 64, "an hb_buffer");
+    if (!hb_buffer_allocation_successful(shaper->buffer))
+        return rot_no_memory(err, 64, "an hb_buffer");
     return 0;
 }
 
@@ -48,8 +49,8 @@ static bool is_format(uint32_t code_point) // hidden by HarfBuzz if there is no 
 {
     hb_unicode_funcs_t *unicode = hb_unicode_funcs_get_default();
     return hb_unicode_general_category(unicode, code_point) == HB_UNICODE_GENERAL_CATEGORY_FORMAT ||
-           (code_point >= 0xfe00 && code_point <= 0xfe0f) || (code_point >= 0xe0100 && code_point <= 0xe01ef) ||
-           code_point == 0x034f;
+           (code_point >= 0xfe00 && code_point <= 0xfe0f) ||
+           (code_point >= 0xe0100 && code_point <= 0xe01ef) || code_point == 0x034f;
 }
 
 static bool continues_cluster(uint32_t code_point)
@@ -77,8 +78,9 @@ static bool draws_cluster(rot_shaper *shaper, const rot_font *font, const uint32
     return true;
 }
 
-// Fonts of the code points: font 0, but a cluster that it cannot draw goes to the first that can. Returns
-// NULL if all stay with font 0. Basic layout knows no clusters: there each code point is one.
+// Fonts of the code points: font 0, but a cluster that it cannot draw goes to the first that can.
+// Returns NULL if all stay with font 0. Basic layout knows no clusters: there each code point is
+// one.
 static const uint8_t *choose_fonts(const rot_renderer *renderer, rot_shaper *shaper)
 {
     const uint32_t *text = shaper->code_points;
@@ -88,12 +90,15 @@ static const uint8_t *choose_fonts(const rot_renderer *renderer, rot_shaper *sha
     for (size_t start = 0, end; start < n; start = end) {
         bool covered = has_glyph(&renderer->fonts[0], text[start]);
         for (end = start + 1; !basic && end < n && continues_cluster(text[end]); end++)
-            covered = covered && (is_format(text[end]) || has_glyph(&renderer->fonts[0], text[end]));
-        if (covered || (!basic && draws_cluster(shaper, &renderer->fonts[0], text + start, end - start)))
+            covered =
+                covered && (is_format(text[end]) || has_glyph(&renderer->fonts[0], text[end]));
+        if (covered ||
+            (!basic && draws_cluster(shaper, &renderer->fonts[0], text + start, end - start)))
             continue;
         for (int f = 1; f < renderer->n_fonts; f++) {
             const rot_font *font = &renderer->fonts[f];
-            if (basic ? !has_glyph(font, text[start]) : !draws_cluster(shaper, font, text + start, end - start))
+            if (basic ? !has_glyph(font, text[start])
+                      : !draws_cluster(shaper, font, text + start, end - start))
                 continue;
             memset(shaper->fonts + start, f, end - start);
             any = true;
@@ -103,8 +108,8 @@ static const uint8_t *choose_fonts(const rot_renderer *renderer, rot_shaper *sha
     return any ? shaper->fonts : NULL;
 }
 
-// Spacing goes behind the last glyph of a cluster; from right to left that is its first in visual order,
-// which moves by as much. Optional ligatures are off then, as in CSS and raqm.
+// Spacing goes behind the last glyph of a cluster; from right to left that is its first in visual
+// order, which moves by as much. Optional ligatures are off then, as in CSS and raqm.
 static void space_letters(rot_shaped *glyphs, size_t n, int32_t spacing, bool backward)
 {
     for (size_t i = 0; i < n; i++) {
@@ -116,8 +121,8 @@ static void space_letters(rot_shaped *glyphs, size_t n, int32_t spacing, bool ba
     }
 }
 
-int rot_shape_run(const rot_renderer *renderer, rot_shaper *shaper, const uint32_t *text, size_t n_text,
-                  const rot_text_run *run, rot_err *err)
+int rot_shape_run(const rot_renderer *renderer, rot_shaper *shaper, const uint32_t *text,
+                  size_t n_text, const rot_text_run *run, rot_err *err)
 {
     static const hb_feature_t spaced[] = {
         {HB_TAG('l', 'i', 'g', 'a'), 0, HB_FEATURE_GLOBAL_START, HB_FEATURE_GLOBAL_END},
@@ -138,19 +143,20 @@ int rot_shape_run(const rot_renderer *renderer, rot_shaper *shaper, const uint32
     unsigned n;
     const hb_glyph_info_t *infos = hb_buffer_get_glyph_infos(buffer, &n);
     const hb_glyph_position_t *positions = hb_buffer_get_glyph_positions(buffer, &n);
-    ROT_TRY(rot_grow(&shaper->glyphs, &shaper->glyphs_capacity, shaper->n_glyphs + n, sizeof *shaper->glyphs,
-                     err));
+    ROT_TRY(rot_grow(&shaper->glyphs, &shaper->glyphs_capacity, shaper->n_glyphs + n,
+                     sizeof *shaper->glyphs, err));
     rot_shaped *out = shaper->glyphs + shaper->n_glyphs;
     for (unsigned i = 0; i < n; i++)
         out[i] = (rot_shaped){infos[i].codepoint,     infos[i].cluster,      run->font,
                               positions[i].x_advance, positions[i].x_offset, positions[i].y_offset};
     shaper->n_glyphs += n;
-    if (renderer->letter_spacing_26_6) space_letters(out, n, renderer->letter_spacing_26_6, run->backward);
+    if (renderer->letter_spacing_26_6)
+        space_letters(out, n, renderer->letter_spacing_26_6, run->backward);
     return 0;
 }
 
-// Pillow's basic layout: hinted advances; a kern is rounded to whole pixels and then added to a 26.6
-// field, so that it moves the pen by 64ths. Kerning stays within one font.
+// Pillow's basic layout: hinted advances; a kern is rounded to whole pixels and then added to
+// a 26.6 field, so that it moves the pen by 64ths. Kerning stays within one font.
 static int shape_basic(rot_render_worker *worker, const uint8_t *fonts, rot_err *err)
 {
     rot_shaper *shaper = &worker->shaper;
@@ -166,10 +172,14 @@ static int shape_basic(rot_render_worker *worker, const uint8_t *fonts, rot_err 
             FT_Get_Kerning(face, last_glyph, glyph_id, FT_KERNING_DEFAULT, &kern) == 0)
             shaper->glyphs[i - 1].x_advance += rot_pixel(kern.x);
         FT_Error error = FT_Load_Glyph(face, glyph_id, FT_LOAD_DEFAULT);
-        if (error) return rot_face_error(error, ROT_ERR_FORMAT, renderer->fonts[font].path, "a glyph", err);
-        shaper->glyphs[i] = (rot_shaped){
-            .glyph_id = glyph_id, .cluster = (uint32_t)i, .font = font,
-            .x_advance = (int32_t)face->glyph->metrics.horiAdvance + renderer->letter_spacing_26_6};
+        if (error)
+            return rot_face_error(error, ROT_ERR_FORMAT, renderer->fonts[font].path, "a glyph",
+                                  err);
+        shaper->glyphs[i] = (rot_shaped){.glyph_id = glyph_id,
+                                         .cluster = (uint32_t)i,
+                                         .font = font,
+                                         .x_advance = (int32_t)face->glyph->metrics.horiAdvance +
+                                                      renderer->letter_spacing_26_6};
         last_glyph = glyph_id;
         last_font = font;
     }
@@ -179,7 +189,8 @@ static int shape_basic(rot_render_worker *worker, const uint8_t *fonts, rot_err 
 
 static int shape_basic_guarded(rot_render_worker *worker, const uint8_t *fonts, rot_err *err)
 {
-    if (!rot_faces_guard(&worker->glyphs.faces)) return rot_no_memory(err, sizeof(void *), "a glyph");
+    if (!rot_faces_guard(&worker->glyphs.faces))
+        return rot_no_memory(err, sizeof(void *), "a glyph");
     int rc = shape_basic(worker, fonts, err);
     rot_faces_unguard(&worker->glyphs.faces);
     return rc;
@@ -199,7 +210,8 @@ int rot_shape_line(rot_render_worker *worker, const char *text, size_t n_bytes, 
         fonts = choose_fonts(renderer, shaper);
     }
     ROT_TRY(rot_grow(&shaper->glyphs, &shaper->glyphs_capacity, n, sizeof *shaper->glyphs, err));
-    if (renderer->options.layout == ROT_LAYOUT_BASIC) return shape_basic_guarded(worker, fonts, err);
+    if (renderer->options.layout == ROT_LAYOUT_BASIC)
+        return shape_basic_guarded(worker, fonts, err);
     const rot_text_run *runs;
     size_t n_runs;
     ROT_TRY(rot_itemize(&shaper->itemizer, shaper->code_points, n, fonts, &runs, &n_runs, err));
@@ -208,8 +220,10 @@ int rot_shape_line(rot_render_worker *worker, const char *text, size_t n_bytes, 
     return 0;
 }
 
-// The code point that a glyph 0 of the cluster from `at` on stands for: the first that the font lacks.
-static uint32_t blame(const rot_renderer *renderer, const rot_shaper *shaper, const rot_shaped *glyph)
+// The code point that a glyph 0 of the cluster from `at` on stands for: the first that the font
+// lacks.
+static uint32_t blame(const rot_renderer *renderer, const rot_shaper *shaper,
+                      const rot_shaped *glyph)
 {
     size_t end = shaper->n_code_points;
     for (size_t i = 0; i < shaper->n_glyphs; i++)

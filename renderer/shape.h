@@ -31,7 +31,8 @@ int rot_shaper_open(rot_shaper *shaper, rot_err *err);
 void rot_shaper_close(rot_shaper *shaper);
 
 // Shapes a whole line of valid UTF-8 into shaper->glyphs.
-int rot_shape_line(struct rot_render_worker *worker, const char *text, size_t n_bytes, rot_err *err);
+int rot_shape_line(struct rot_render_worker *worker, const char *text, size_t n_bytes,
+                   rot_err *err);
 
 // One hb_shape of text[start, start + n) with the rest as context, appended to shaper->glyphs, with
 // letter spacing.
@@ -39,6 +40,7 @@ int rot_shape_run(const struct rot_renderer *renderer, rot_shaper *shaper, const
                   size_t n_text, const rot_text_run *run, rot_err *err);
 
 // Glyphs 0 in shaper->glyphs: how many, and the code point of the first in the order of the text.
-int rot_count_missing(const struct rot_renderer *renderer, const rot_shaper *shaper, uint32_t *first);
+int rot_count_missing(const struct rot_renderer *renderer, const rot_shaper *shaper,
+                      uint32_t *first);
 
 #endif

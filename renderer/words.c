@@ -9,16 +9,17 @@
 
 enum { FIRST_SLOTS = 1024, MAX_WORDS = 1 << 18, MAX_BYTES = 64 << 20, LONGEST_WORD = 256 };
 
-/* ---- which texts ------------------------------------------------------------------------------- */
+/* ---- which texts ---- */
 
 // Lookups of the features that scripts apply always, which no list of feature names reaches.
-static void add_required(hb_face_t *face, hb_tag_t table, const hb_tag_t *scripts, hb_set_t *lookups)
+static void add_required(hb_face_t *face, hb_tag_t table, const hb_tag_t *scripts,
+                         hb_set_t *lookups)
 {
     for (; *scripts; scripts++) {
         unsigned script, feature, n = 64, found[64];
         if (!hb_ot_layout_table_find_script(face, table, *scripts, &script) ||
-            !hb_ot_layout_language_get_required_feature_index(face, table, script,
-                                                              HB_OT_LAYOUT_DEFAULT_LANGUAGE_INDEX, &feature))
+            !hb_ot_layout_language_get_required_feature_index(
+                face, table, script, HB_OT_LAYOUT_DEFAULT_LANGUAGE_INDEX, &feature))
             continue;
         for (unsigned start = 0; n == 64; start += n) {
             hb_ot_layout_feature_get_lookups(face, table, feature, start, &n, found);
@@ -27,18 +28,31 @@ static void add_required(hb_face_t *face, hb_tag_t table, const hb_tag_t *script
     }
 }
 
-// Whether a lookup that HarfBuzz may apply to Latin or Common text without being asked has the space
-// anywhere in what it matches or makes.
+// Whether a lookup that HarfBuzz may apply to Latin or Common text without being asked has the
+// space anywhere in what it matches or makes.
 static bool lookups_know_space(hb_face_t *face, hb_tag_t table, uint32_t space_id)
 {
     static const hb_tag_t scripts[] = {HB_TAG('l', 'a', 't', 'n'), HB_OT_TAG_DEFAULT_SCRIPT,
                                        HB_TAG('d', 'f', 'l', 't'), HB_TAG_NONE};
-    static const hb_tag_t features[] = {
-        HB_TAG('r', 'v', 'r', 'n'), HB_TAG('l', 't', 'r', 'a'), HB_TAG('l', 't', 'r', 'm'), HB_TAG('r', 'a', 'n', 'd'),
-        HB_TAG('a', 'b', 'v', 'm'), HB_TAG('b', 'l', 'w', 'm'), HB_TAG('c', 'c', 'm', 'p'), HB_TAG('l', 'o', 'c', 'l'),
-        HB_TAG('m', 'a', 'r', 'k'), HB_TAG('m', 'k', 'm', 'k'), HB_TAG('r', 'l', 'i', 'g'), HB_TAG('c', 'a', 'l', 't'),
-        HB_TAG('c', 'l', 'i', 'g'), HB_TAG('c', 'u', 'r', 's'), HB_TAG('d', 'i', 's', 't'), HB_TAG('k', 'e', 'r', 'n'),
-        HB_TAG('l', 'i', 'g', 'a'), HB_TAG('r', 'c', 'l', 't'), HB_TAG_NONE};
+    static const hb_tag_t features[] = {HB_TAG('r', 'v', 'r', 'n'),
+                                        HB_TAG('l', 't', 'r', 'a'),
+                                        HB_TAG('l', 't', 'r', 'm'),
+                                        HB_TAG('r', 'a', 'n', 'd'),
+                                        HB_TAG('a', 'b', 'v', 'm'),
+                                        HB_TAG('b', 'l', 'w', 'm'),
+                                        HB_TAG('c', 'c', 'm', 'p'),
+                                        HB_TAG('l', 'o', 'c', 'l'),
+                                        HB_TAG('m', 'a', 'r', 'k'),
+                                        HB_TAG('m', 'k', 'm', 'k'),
+                                        HB_TAG('r', 'l', 'i', 'g'),
+                                        HB_TAG('c', 'a', 'l', 't'),
+                                        HB_TAG('c', 'l', 'i', 'g'),
+                                        HB_TAG('c', 'u', 'r', 's'),
+                                        HB_TAG('d', 'i', 's', 't'),
+                                        HB_TAG('k', 'e', 'r', 'n'),
+                                        HB_TAG('l', 'i', 'g', 'a'),
+                                        HB_TAG('r', 'c', 'l', 't'),
+                                        HB_TAG_NONE};
     hb_set_t *lookups = hb_set_create(), *glyphs = hb_set_create();
     hb_ot_layout_collect_lookups(face, table, scripts, NULL, features, lookups);
     add_required(face, table, scripts, lookups);
@@ -65,7 +79,8 @@ static bool font_knows_space(const rot_font *font, uint32_t space_id)
         hb_blob_destroy(blob);
         if (n) return true;
     }
-    return lookups_know_space(face, HB_OT_TAG_GSUB, space_id) || lookups_know_space(face, HB_OT_TAG_GPOS, space_id);
+    return lookups_know_space(face, HB_OT_TAG_GSUB, space_id) ||
+           lookups_know_space(face, HB_OT_TAG_GPOS, space_id);
 }
 
 static rot_class classify(const rot_font *font, uint32_t c)
@@ -110,20 +125,23 @@ void rot_word_classes_make(rot_renderer *renderer)
         return;
     classes->usable = true;
     classes->space_id = space_id;
-    classes->space_advance = hb_font_get_glyph_h_advance(font->hb, space_id) + renderer->letter_spacing_26_6;
+    classes->space_advance =
+        hb_font_get_glyph_h_advance(font->hb, space_id) + renderer->letter_spacing_26_6;
     for (uint32_t c = 1; c < ROT_CLASSED; c++) classes->of[c] = (uint8_t)classify(font, c);
 }
 
-// All Common, or Latin and Common: then every character resolves to one script, unless a bracket opened
-// before the first letter, which would keep script Common for its partner (itemize.c).
+// All Common, or Latin and Common: then every character resolves to one script, unless a bracket
+// opened before the first letter, which would keep script Common for its partner (itemize.c).
 int rot_words_script(const rot_word_classes *classes, const char *text, size_t n_bytes)
 {
     bool latin = false, open = false;
     for (size_t at = 0; at < n_bytes;) {
         bool first = at == 0;
         uint32_t c = (uint8_t)text[at];
-        if (c < 0x80) at++;
-        else c = (uint32_t)rot_utf8_next(text, n_bytes, &at);
+        if (c < 0x80)
+            at++;
+        else
+            c = (uint32_t)rot_utf8_next(text, n_bytes, &at);
         if (c >= ROT_CLASSED) return -1;
         switch (classes->of[c]) {
         case ROT_CLASS_NONE: return -1;
@@ -135,7 +153,7 @@ int rot_words_script(const rot_word_classes *classes, const char *text, size_t n
     return latin && open ? -1 : latin;
 }
 
-/* ---- the cache --------------------------------------------------------------------------------- */
+/* ---- the cache ---- */
 
 void rot_words_forget(rot_words *words)
 {
@@ -192,10 +210,10 @@ static bool same_glyphs(const rot_shaped *a, const rot_shaped *b, size_t n)
     return true;
 }
 
-// Shapes the word alone and between spaces; *separable if that is the same, and no glyph is missing.
-// Leaves the glyphs of the word alone at the front of shaper->glyphs.
-static int shape_word(rot_render_worker *worker, const char *text, size_t n_bytes, bool latin, size_t *n_glyphs,
-                      bool *separable, rot_err *err)
+// Shapes the word alone and between spaces; *separable if that is the same, and no glyph is
+// missing. Leaves the glyphs of the word alone at the front of shaper->glyphs.
+static int shape_word(rot_render_worker *worker, const char *text, size_t n_bytes, bool latin,
+                      size_t *n_glyphs, bool *separable, rot_err *err)
 {
     rot_shaper *shaper = &worker->shaper;
     const rot_word_classes *classes = &worker->renderer->words;
@@ -204,14 +222,15 @@ static int shape_word(rot_render_worker *worker, const char *text, size_t n_byte
     spaced[n++] = ' ';
     for (size_t at = 0; at < n_bytes;) spaced[n++] = (uint32_t)rot_utf8_next(text, n_bytes, &at);
     spaced[n++] = ' ';
-    rot_text_run run = {.start = 0, .n = (uint32_t)n - 2,
-                        .script = latin ? HB_SCRIPT_LATIN : HB_SCRIPT_COMMON};
+    rot_text_run run = {
+        .start = 0, .n = (uint32_t)n - 2, .script = latin ? HB_SCRIPT_LATIN : HB_SCRIPT_COMMON};
     shaper->n_glyphs = 0;
     ROT_TRY(rot_shape_run(worker->renderer, shaper, spaced + 1, n - 2, &run, err));
     size_t alone = shaper->n_glyphs;
     run.n = (uint32_t)n;
     ROT_TRY(rot_shape_run(worker->renderer, shaper, spaced, n, &run, err));
-    const rot_shaped *glyphs = shaper->glyphs, *first = glyphs + alone, *last = glyphs + shaper->n_glyphs - 1;
+    const rot_shaped *glyphs = shaper->glyphs, *first = glyphs + alone,
+                     *last = glyphs + shaper->n_glyphs - 1;
     rot_shaped space = {.glyph_id = classes->space_id, .x_advance = classes->space_advance};
     *separable = shaper->n_glyphs == 2 * alone + 2 && same_glyphs(first, &space, 1) &&
                  same_glyphs(first + 1, glyphs, alone) && same_glyphs(last, &space, 1);
@@ -220,8 +239,8 @@ static int shape_word(rot_render_worker *worker, const char *text, size_t n_byte
     return 0;
 }
 
-static int add_word(rot_render_worker *worker, const char *text, size_t n_bytes, bool latin, uint64_t hash,
-                    const rot_word **out, rot_err *err)
+static int add_word(rot_render_worker *worker, const char *text, size_t n_bytes, bool latin,
+                    uint64_t hash, const rot_word **out, rot_err *err)
 {
     rot_words *words = &worker->words;
     size_t n_glyphs;
@@ -232,8 +251,11 @@ static int add_word(rot_render_worker *worker, const char *text, size_t n_bytes,
     size_t size = sizeof(rot_word) + n_glyphs * sizeof(rot_word_glyph) + n_bytes;
     rot_word *word = rot_arena_alloc(&words->arena, size);
     if (!word) return rot_no_memory(err, size, "a word");
-    *word = (rot_word){.hash = hash, .n_bytes = (uint32_t)n_bytes, .n_glyphs = (uint32_t)n_glyphs,
-                       .latin = latin, .separable = separable};
+    *word = (rot_word){.hash = hash,
+                       .n_bytes = (uint32_t)n_bytes,
+                       .n_glyphs = (uint32_t)n_glyphs,
+                       .latin = latin,
+                       .separable = separable};
     for (size_t i = 0; i < n_glyphs; i++) {
         const rot_shaped *shaped = &worker->shaper.glyphs[i];
         rot_word_glyph *glyph = &word->glyphs[i];

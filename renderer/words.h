@@ -15,7 +15,8 @@ struct rot_render_worker;
 enum { ROT_CLASSED = 0x3000 }; // code points that may be simple
 
 typedef enum rot_class {
-    ROT_CLASS_NONE,   // right to left, marks, other scripts, not in the font, ...: shape the whole line
+    ROT_CLASS_NONE,   // right to left, marks, other scripts, not in the font, ...: shape the whole
+                      // line
     ROT_CLASS_SPACE,  // U+0020
     ROT_CLASS_COMMON, // script Common, no direction against us
     ROT_CLASS_OPEN,   // the same, opens a pair
@@ -26,7 +27,7 @@ typedef enum rot_class {
 typedef struct rot_word_classes {
     bool usable;
     uint32_t space_id;
-    int32_t space_advance; // 26.6, with letter spacing
+    int32_t space_advance;   // 26.6, with letter spacing
     uint8_t of[ROT_CLASSED]; // a rot_class each
 } rot_word_classes;
 

@@ -45,7 +45,7 @@ void rot_render_worker_set_slow(rot_render_worker *worker, bool slow)
     worker->slow = slow;
 }
 
-/* ---- text -------------------------------------------------------------------------------------- */
+/* ---- text ---- */
 
 static int check_text(const char *text, size_t n_bytes, rot_err *err)
 {
@@ -69,17 +69,21 @@ static int make_text(rot_render_worker *worker, const char *text, size_t n_bytes
     ROT_TRY(check_text(text, n_bytes, err));
     if (n_bytes > (size_t)1 << 28) ROT_FAIL(err, ROT_ERR_TOO_LARGE, "a text of %zu bytes", n_bytes);
     size_t most = n_bytes * (o->newline == ROT_NEWLINE_MARKER ? sizeof NEWLINE_MARK - 1 : 1);
-    ROT_TRY(rot_grow(&worker->text, &worker->text_capacity, most + sizeof BEGIN + sizeof END, 1, err));
+    ROT_TRY(
+        rot_grow(&worker->text, &worker->text_capacity, most + sizeof BEGIN + sizeof END, 1, err));
     worker->n_text = 0;
     if (o->thought_markers) put(worker, BEGIN, sizeof BEGIN - 1);
     for (size_t at = 0; at < n_bytes;) {
-        const char *newline = o->newline == ROT_NEWLINE_KEEP ? NULL : memchr(text + at, '\n', n_bytes - at);
+        const char *newline =
+            o->newline == ROT_NEWLINE_KEEP ? NULL : memchr(text + at, '\n', n_bytes - at);
         size_t n = newline ? (size_t)(newline - text) - at : n_bytes - at;
         put(worker, text + at, n);
         at += n;
         if (!newline) continue;
-        if (o->newline == ROT_NEWLINE_SPACE) put(worker, " ", 1);
-        else put(worker, NEWLINE_MARK, sizeof NEWLINE_MARK - 1);
+        if (o->newline == ROT_NEWLINE_SPACE)
+            put(worker, " ", 1);
+        else
+            put(worker, NEWLINE_MARK, sizeof NEWLINE_MARK - 1);
         at++;
     }
     if (o->thought_markers) put(worker, END, sizeof END - 1);
@@ -88,7 +92,8 @@ static int make_text(rot_render_worker *worker, const char *text, size_t n_bytes
 
 static int add_line(rot_render_worker *worker, const char *text, size_t n_bytes, rot_err *err)
 {
-    ROT_TRY(rot_grow(&worker->lines, &worker->lines_capacity, worker->n_lines + 1, sizeof *worker->lines, err));
+    ROT_TRY(rot_grow(&worker->lines, &worker->lines_capacity, worker->n_lines + 1,
+                     sizeof *worker->lines, err));
     worker->lines[worker->n_lines++] = (rot_render_line){text, n_bytes};
     return 0;
 }
@@ -105,13 +110,13 @@ static int split_lines(rot_render_worker *worker, rot_err *err)
     }
 }
 
-/* ---- canvas ------------------------------------------------------------------------------------ */
+/* ---- canvas ---- */
 
 static int check_size(int64_t width, int64_t height, rot_err *err)
 {
     if (width * height <= MAX_PIXELS && width <= INT32_MAX && height <= INT32_MAX) return 0;
-    ROT_FAIL(err, ROT_ERR_TOO_LARGE, "an image of %lld x %lld pixels is over %d pixels", (long long)width,
-             (long long)height, MAX_PIXELS);
+    ROT_FAIL(err, ROT_ERR_TOO_LARGE, "an image of %lld x %lld pixels is over %d pixels",
+             (long long)width, (long long)height, MAX_PIXELS);
 }
 
 // A cleared mask (width, height) and room for the pixels of the image.
@@ -129,7 +134,8 @@ static int reserve_pixels(rot_render_worker *worker, int64_t width, int64_t heig
     return rot_grow(&worker->pixels, &worker->pixels_capacity, n, 1, err);
 }
 
-// Blends a glyph whose bitmap's top left corner is (x, y) of the mask, which may cut it at any side.
+// Blends a glyph whose bitmap's top left corner is (x, y) of the mask, which may cut it at any
+// side.
 static void draw_clipped(const rot_renderer *renderer, uint8_t *mask, int32_t width, int32_t height,
                          const rot_glyph *glyph, int32_t x, int32_t y)
 {
@@ -142,8 +148,8 @@ static void draw_clipped(const rot_renderer *renderer, uint8_t *mask, int32_t wi
 }
 
 // The spots of a line onto the mask (width, height), its origin at (x, baseline).
-static void draw_spots(rot_render_worker *worker, const rot_laid *laid, int32_t width, int32_t height, int32_t x,
-                       int32_t baseline)
+static void draw_spots(rot_render_worker *worker, const rot_laid *laid, int32_t width,
+                       int32_t height, int32_t x, int32_t baseline)
 {
     const rot_renderer *renderer = worker->renderer;
     bool line_canvas = height == 32 && baseline == renderer->baseline_px;
@@ -157,8 +163,8 @@ static void draw_spots(rot_render_worker *worker, const rot_laid *laid, int32_t 
         else if (line_canvas && glyph->placed && spot->y == 0)
             renderer->blit(mask + (ptrdiff_t)left * 32, 32, glyph->placed, 32, glyph->width);
         else
-            renderer->blit(mask + (ptrdiff_t)left * height + top, height, glyph->columns, glyph->stride,
-                           glyph->width);
+            renderer->blit(mask + (ptrdiff_t)left * height + top, height, glyph->columns,
+                           glyph->stride, glyph->width);
     }
 }
 
@@ -170,22 +176,26 @@ static void fill_background(rot_render_worker *worker, int64_t width, int64_t he
         memset(worker->pixels, renderer->options.background_color[0], n);
         return;
     }
-    for (size_t i = 0; i < n; i++) memcpy(worker->pixels + i * 3, renderer->options.background_color, 3);
+    for (size_t i = 0; i < n; i++)
+        memcpy(worker->pixels + i * 3, renderer->options.background_color, 3);
 }
 
-/* ---- lines onto an image ----------------------------------------------------------------------- */
+/* ---- lines onto an image ---- */
 
-static int note_missing(rot_render_worker *worker, const rot_laid *laid, rot_render_info *info, rot_err *err)
+static int note_missing(rot_render_worker *worker, const rot_laid *laid, rot_render_info *info,
+                        rot_err *err)
 {
     if (!laid->missing) return 0;
     if (!info->missing) info->first_missing = laid->first_missing;
     info->missing += laid->missing;
     if (worker->renderer->options.missing_glyph == ROT_GLYPH_DRAW) return 0;
-    ROT_FAIL(err, ROT_ERR_MISSING_GLYPH, "no font of the list has a glyph for U+%04X", laid->first_missing);
+    ROT_FAIL(err, ROT_ERR_MISSING_GLYPH, "no font of the list has a glyph for U+%04X",
+             laid->first_missing);
 }
 
 // One line on a canvas of its own: its mask is the canvas.
-static int draw_single(rot_render_worker *worker, rot_image *image, rot_render_info *info, rot_err *err)
+static int draw_single(rot_render_worker *worker, rot_image *image, rot_render_info *info,
+                       rot_err *err)
 {
     const rot_renderer *renderer = worker->renderer;
     const rot_render_options *o = &renderer->options;
@@ -197,17 +207,18 @@ static int draw_single(rot_render_worker *worker, rot_image *image, rot_render_i
     ROT_TRY(check_size(width, height, err));
     ROT_TRY(clear_mask(worker, width, height, err));
     ROT_TRY(reserve_pixels(worker, width, height, err));
-    draw_spots(worker, &laid, (int32_t)width, (int32_t)height, o->padding_px, renderer->baseline_px);
-    rot_paint_plain(worker->pixels, worker->mask, (size_t)(width * height), renderer->channels, o->text_color,
-                    o->background_color, renderer->ink);
+    draw_spots(worker, &laid, (int32_t)width, (int32_t)height, o->padding_px,
+               renderer->baseline_px);
+    rot_paint_plain(worker->pixels, worker->mask, (size_t)(width * height), renderer->channels,
+                    o->text_color, o->background_color, renderer->ink);
     *image = (rot_image){worker->pixels, (int32_t)width, (int32_t)height, renderer->channels};
     return 0;
 }
 
-// One of several lines: a mask as large as its ink, blended over what the image holds, as Pillow draws
-// them one after another.
-static int draw_line_over(rot_render_worker *worker, const rot_laid *laid, int32_t width, int32_t height,
-                          int32_t x, int64_t baseline, rot_err *err)
+// One of several lines: a mask as large as its ink, blended over what the image holds, as Pillow
+// draws them one after another.
+static int draw_line_over(rot_render_worker *worker, const rot_laid *laid, int32_t width,
+                          int32_t height, int32_t x, int64_t baseline, rot_err *err)
 {
     const rot_renderer *renderer = worker->renderer;
     int64_t left = (int64_t)x + laid->x_min, right = (int64_t)x + laid->x_max;
@@ -229,8 +240,8 @@ static int draw_line_over(rot_render_worker *worker, const rot_laid *laid, int32
 }
 
 // worker->lines from (padding, y) downwards, `pitch` apart.
-static int draw_lines(rot_render_worker *worker, int64_t width, int64_t height, int32_t y, int64_t pitch,
-                      rot_image *image, rot_render_info *info, rot_err *err)
+static int draw_lines(rot_render_worker *worker, int64_t width, int64_t height, int32_t y,
+                      int64_t pitch, rot_image *image, rot_render_info *info, rot_err *err)
 {
     const rot_renderer *renderer = worker->renderer;
     ROT_TRY(check_size(width, height, err));
@@ -240,7 +251,8 @@ static int draw_lines(rot_render_worker *worker, int64_t width, int64_t height, 
         rot_laid laid;
         ROT_TRY(rot_lay_line(worker, worker->lines[i].text, worker->lines[i].n_bytes, &laid, err));
         ROT_TRY(note_missing(worker, &laid, info, err));
-        ROT_TRY(draw_line_over(worker, &laid, (int32_t)width, (int32_t)height, renderer->options.padding_px,
+        ROT_TRY(draw_line_over(worker, &laid, (int32_t)width, (int32_t)height,
+                               renderer->options.padding_px,
                                y + (int64_t)i * pitch + renderer->fonts[0].ascender_px, err));
     }
     info->lines = (int)worker->n_lines;
@@ -248,8 +260,10 @@ static int draw_lines(rot_render_worker *worker, int64_t width, int64_t height, 
     return 0;
 }
 
-// Line mode, `newline: keep`: Pillow's multi-line text, as wide as its widest line, cut at the height.
-static int draw_kept_newlines(rot_render_worker *worker, rot_image *image, rot_render_info *info, rot_err *err)
+// Line mode, `newline: keep`: Pillow's multi-line text, as wide as its widest line, cut at the
+// height.
+static int draw_kept_newlines(rot_render_worker *worker, rot_image *image, rot_render_info *info,
+                              rot_err *err)
 {
     const rot_render_options *o = &worker->renderer->options;
     int32_t bottom, x_min = 0, x_max = 0;
@@ -267,7 +281,8 @@ static int draw_kept_newlines(rot_render_worker *worker, rot_image *image, rot_r
                       (int64_t)bottom + LINE_MODE_SPACING_PX, image, info, err);
 }
 
-static int draw_page(rot_render_worker *worker, rot_image *image, rot_render_info *info, rot_err *err)
+static int draw_page(rot_render_worker *worker, rot_image *image, rot_render_info *info,
+                     rot_err *err)
 {
     const rot_render_options *o = &worker->renderer->options;
     int32_t bottom;
@@ -276,10 +291,11 @@ static int draw_page(rot_render_worker *worker, rot_image *image, rot_render_inf
     int64_t pitch = (int64_t)bottom + o->line_spacing_px;
     int64_t needed = 2 * (int64_t)o->padding_px + (int64_t)worker->n_lines * pitch;
     if (o->page_height_px && needed > o->page_height_px)
-        ROT_FAIL(err, ROT_ERR_TOO_LARGE, "%zu lines need a page of %lld px, and page_height_px is %d",
-                 worker->n_lines, (long long)needed, o->page_height_px);
-    return draw_lines(worker, o->width_px, o->page_height_px ? o->page_height_px : needed, o->padding_px, pitch,
-                      image, info, err);
+        ROT_FAIL(err, ROT_ERR_TOO_LARGE,
+                 "%zu lines need a page of %lld px, and page_height_px is %d", worker->n_lines,
+                 (long long)needed, o->page_height_px);
+    return draw_lines(worker, o->width_px, o->page_height_px ? o->page_height_px : needed,
+                      o->padding_px, pitch, image, info, err);
 }
 
 // Before each text: bounded caches, whole faces.
@@ -314,8 +330,8 @@ int rot_render_lines(const rot_render_worker *worker, const rot_render_line **li
     return 0;
 }
 
-int rot_render_text_length(rot_render_worker *worker, const char *text, size_t n_bytes, double *length_px,
-                           rot_err *err)
+int rot_render_text_length(rot_render_worker *worker, const char *text, size_t n_bytes,
+                           double *length_px, rot_err *err)
 {
     int64_t advance;
     ROT_TRY(check_text(text, n_bytes, err));

@@ -12,13 +12,15 @@ extern "C" {
 #endif
 
 // A view of 8-bit pixels in column-major order: pixel (x, y), channel c is
-// pixels[(x * height_px + y) * channels + c]. channels is 1 (grey) or 3 (RGB). The view owns nothing.
+// pixels[(x * height_px + y) * channels + c]. channels is 1 (grey) or 3 (RGB). The view owns
+// nothing.
 typedef struct rot_image {
     const uint8_t *pixels; // (width_px, height_px, channels)
     int32_t width_px, height_px, channels;
 } rot_image;
 
-// Reads a PNG, PGM (P5) or PPM (P6) file, grey or RGB, 8 bits a channel; a grey file gives one channel.
+// Reads a PNG, PGM (P5) or PPM (P6) file; a grey file gives one channel. PNG of any kind: palettes
+// become RGB, other depths 8 bits, alpha is laid over white. PNM: maxval 255.
 // On success out->pixels is one block that the caller releases with rot_image_release.
 // ROT_ERR_MISSING if there is no such file, ROT_ERR_FORMAT if it is none of these.
 int rot_image_read(const char *path, rot_image *out, rot_err *err);
@@ -27,9 +29,10 @@ void rot_image_release(rot_image *image);
 typedef enum rot_image_format { ROT_IMAGE_PNG, ROT_IMAGE_PNM } rot_image_format; // PNM: PGM or PPM
 
 // Encodes into one block *bytes that the caller releases with free().
-int rot_image_encode(const rot_image *image, rot_image_format format, uint8_t **bytes, size_t *n_bytes,
-                     rot_err *err);
-// Writes `path` in the format of its ending (.png, .pgm, .ppm; .pgm of a colour image is an error).
+int rot_image_encode(const rot_image *image, rot_image_format format, uint8_t **bytes,
+                     size_t *n_bytes, rot_err *err);
+// Writes `path` in the format of its ending (.png, .pgm, .ppm; .pgm of a colour image is an error, a
+// grey one as .ppm gets three channels).
 int rot_image_write(const rot_image *image, const char *path, rot_err *err);
 
 #ifdef __cplusplus

@@ -53,17 +53,21 @@ static void blits_write_nothing_else(void **state)
     rot_err err;
     assert_int_equal(rot_cpu_detect(&cpu, &err), 0);
     for (int round = 0; round < 400; round++) {
-        int height = 33 + (int)(next() % 60), width = 2 + (int)(next() % 9), glyph = 1 + (int)(next() % 33);
+        int height = 33 + (int)(next() % 60), width = 2 + (int)(next() % 9),
+            glyph = 1 + (int)(next() % 33);
         int stride = (glyph + 31) / 32 * 32, top = (int)(next() % (unsigned)(height - glyph + 1));
-        uint8_t *mask = malloc((size_t)(width * height) + 32), *expected = malloc((size_t)(width * height) + 32);
+        uint8_t *mask = malloc((size_t)(width * height) + 32),
+                *expected = malloc((size_t)(width * height) + 32);
         uint8_t *columns = calloc((size_t)width, (size_t)stride);
-        for (int i = 0; i < width * height + 32; i++) mask[i] = expected[i] = next() % 3 ? 0 : (uint8_t)next();
+        for (int i = 0; i < width * height + 32; i++)
+            mask[i] = expected[i] = next() % 3 ? 0 : (uint8_t)next();
         for (int x = 0; x < width; x++)
             for (int y = 0; y < glyph; y++) columns[x * stride + y] = (uint8_t)next();
         rot_blend blend = round % 2 ? ROT_BLEND_MAX : ROT_BLEND_OVER;
         for (int x = 0; x < width; x++)
             rot_blit_piece(blend, expected + x * height + top, columns + x * stride, glyph);
-        rot_blit_choose(blend, cpu.avx2 && round % 4 < 2)(mask + top, height, columns, stride, width);
+        rot_blit_choose(blend, cpu.avx2 && round % 4 < 2)(mask + top, height, columns, stride,
+                                                          width);
         assert_memory_equal(mask, expected, (size_t)(width * height) + 32);
         free(mask);
         free(expected);
@@ -82,8 +86,10 @@ static void painting_is_pillows_blend(void **state)
             for (int channels = 1; channels <= 3; channels += 2) {
                 for (int c = 0; c < 3; c++)
                     for (unsigned m = 0; m < 256; m++)
-                        ink[c][m] = (uint8_t)((colors[b][c] * (255 - m) + colors[t][c] * m + 127) / 255);
-                rot_paint_plain(pixels, mask, 259, channels, colors[t], colors[b], (const uint8_t(*)[256])ink);
+                        ink[c][m] =
+                            (uint8_t)((colors[b][c] * (255 - m) + colors[t][c] * m + 127) / 255);
+                rot_paint_plain(pixels, mask, 259, channels, colors[t], colors[b],
+                                (const uint8_t(*)[256])ink);
                 for (int i = 0; i < 259 * channels; i++) over[i] = colors[b][i % channels];
                 rot_paint_over(over, mask, 259, channels, colors[t]);
                 for (int i = 0; i < 259 * channels; i++) {

@@ -54,7 +54,8 @@ static void written_files_read_back(void **state)
             assert_int_equal(back.height_px, 13);
             if (f == 2 && channels == 1) { // spread to RGB
                 assert_int_equal(back.channels, 3);
-                for (int i = 0; i < 57 * 13 * 3; i++) assert_int_equal(back.pixels[i], pixels[i / 3]);
+                for (int i = 0; i < 57 * 13 * 3; i++)
+                    assert_int_equal(back.pixels[i], pixels[i / 3]);
             } else {
                 assert_int_equal(back.channels, channels);
                 assert_memory_equal(back.pixels, pixels, (size_t)(57 * 13 * channels));
@@ -82,14 +83,28 @@ static void pnm_headers_may_hold_comments(void **state)
 static void malformed_files_are_errors(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "P", "P5", "P5\n", "P5\n3 2\n255", "P5\n3 2\n255\nabcde", "P5\n3 2\n65535\nabcdefabcdef",
-                                      "P5\n0 2\n255\n", "P5\n-3 2\n255\nabcdef", "P5\n99999999999 99999999999\n255\na",
-                                      "P5\n4000000 4000000\n255\na", "P2\n1 1\n255\n7\n", "P6\n1 1\n255\nab", "GIF89a",
-                                      "\x89PNG\r\n\x1a\n", "P5\n3 2\n15\nabcdef", "P5\n3 x\n255\nabcdef"};
+    static const char *const bad[] = {"",
+                                      "P",
+                                      "P5",
+                                      "P5\n",
+                                      "P5\n3 2\n255",
+                                      "P5\n3 2\n255\nabcde",
+                                      "P5\n3 2\n65535\nabcdefabcdef",
+                                      "P5\n0 2\n255\n",
+                                      "P5\n-3 2\n255\nabcdef",
+                                      "P5\n99999999999 99999999999\n255\na",
+                                      "P5\n4000000 4000000\n255\na",
+                                      "P2\n1 1\n255\n7\n",
+                                      "P6\n1 1\n255\nab",
+                                      "GIF89a",
+                                      "\x89PNG\r\n\x1a\n",
+                                      "P5\n3 2\n15\nabcdef",
+                                      "P5\n3 x\n255\nabcdef"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         rot_image image;
         write_bytes("bad", bad[i], strlen(bad[i]));
-        if (rot_image_read(in_dir("bad"), &image, &err) != ROT_ERR_FORMAT) fail_msg("'%s' is read", bad[i]);
+        if (rot_image_read(in_dir("bad"), &image, &err) != ROT_ERR_FORMAT)
+            fail_msg("'%s' is read", bad[i]);
         assert_null(image.pixels);
         assert_non_null(strstr(err.message, "bad"));
     }
@@ -98,8 +113,8 @@ static void malformed_files_are_errors(void **state)
 }
 
 // Writes through libpng itself: depth and colour as told, values from `at`.
-static void write_png(const char *name, int color, int depth, int interlace, const uint8_t *rows, size_t n_row,
-                      int width, int height)
+static void write_png(const char *name, int color, int depth, int interlace, const uint8_t *rows,
+                      size_t n_row, int width, int height)
 {
     FILE *file = fopen(in_dir(name), "wb");
     assert_non_null(file);
@@ -131,16 +146,20 @@ static void expect(const char *name, int channels, const uint8_t *pixels, size_t
 static void every_kind_of_png_becomes_8_bits_grey_or_rgb(void **state)
 {
     (void)state;
-    write_png("p.png", PNG_COLOR_TYPE_PALETTE, 2, 0, (const uint8_t[]){0x1b}, 1, 4, 1); // indices 0 1 2 3
+    write_png("p.png", PNG_COLOR_TYPE_PALETTE, 2, 0, (const uint8_t[]){0x1b}, 1, 4,
+              1); // indices 0 1 2 3
     expect("p.png", 3, (const uint8_t[]){255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 8, 7}, 12);
     write_png("g1.png", PNG_COLOR_TYPE_GRAY, 1, 0, (const uint8_t[]){0x50}, 1, 4, 1);
     expect("g1.png", 1, (const uint8_t[]){0, 255, 0, 255}, 4);
-    write_png("g16.png", PNG_COLOR_TYPE_GRAY, 16, 0, (const uint8_t[]){0x12, 0x34, 0xff, 0xff}, 4, 2, 1);
+    write_png("g16.png", PNG_COLOR_TYPE_GRAY, 16, 0, (const uint8_t[]){0x12, 0x34, 0xff, 0xff}, 4,
+              2, 1);
     expect("g16.png", 1, (const uint8_t[]){0x12, 0xff}, 2);
     // Alpha over white: full, none, half of black.
-    write_png("ga.png", PNG_COLOR_TYPE_GRAY_ALPHA, 8, 0, (const uint8_t[]){7, 255, 7, 0, 0, 128}, 6, 3, 1);
+    write_png("ga.png", PNG_COLOR_TYPE_GRAY_ALPHA, 8, 0, (const uint8_t[]){7, 255, 7, 0, 0, 128}, 6,
+              3, 1);
     expect("ga.png", 1, (const uint8_t[]){7, 255, 127}, 3);
-    write_png("rgba.png", PNG_COLOR_TYPE_RGB_ALPHA, 8, 0, (const uint8_t[]){1, 2, 3, 255, 1, 2, 3, 0}, 8, 2, 1);
+    write_png("rgba.png", PNG_COLOR_TYPE_RGB_ALPHA, 8, 0,
+              (const uint8_t[]){1, 2, 3, 255, 1, 2, 3, 0}, 8, 2, 1);
     expect("rgba.png", 3, (const uint8_t[]){1, 2, 3, 255, 255, 255}, 6);
     write_png("rgba16.png", PNG_COLOR_TYPE_RGB_ALPHA, 16, 0,
               (const uint8_t[]){1, 1, 2, 2, 3, 3, 255, 255, 1, 1, 2, 2, 3, 3, 0, 0}, 16, 2, 1);
