@@ -76,7 +76,8 @@ static size_t find_run(const tok_unicode *unicode, tok_span in, size_t at, size_
     *before = at;
     while (at < in.n_bytes) {
         uint64_t eight;
-        if (in.n_bytes - at >= 8 && (memcpy(&eight, in.text + at, 8), !(eight & 0x8080808080808080u))) {
+        if (in.n_bytes - at >= 8 &&
+            (memcpy(&eight, in.text + at, 8), !(eight & 0x8080808080808080u))) {
             at += 8;
             last = at - 1;
             continue;

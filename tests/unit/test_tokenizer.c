@@ -363,6 +363,48 @@ static void truncated_files_are_refused(void **state)
     free(json);
 }
 
+// Bytes changed, dropped and doubled anywhere: an error or a tokenizer that works, never a crash.
+static void damaged_files_do_no_harm(void **state)
+{
+    (void)state;
+    char json[8192];
+    const char *whole = tiny(
+        "\"a b\",[\"b\",\"c\"]", "{\"type\":\"NFC\"}",
+        "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
+        "\"(?i:'s)|\\\\p{L}{1,3}|[^\\\\s]\"},\"behavior\":\"Isolated\",\"invert\":false}"
+        "," BYTE_LEVEL "]}",
+        ADDED(10, "<x>", true, true, true, false) "," ADDED(11, "L", false, false, false, true));
+    unsigned seed = 1, n_opened = 0;
+    size_t n = strlen(whole);
+    for (int round = 0; round < 1500; round++) {
+        memcpy(json, whole, n + 1);
+        for (int k = 0; k < 1 + round % 2; k++) {
+            seed = seed * 1664525u + 1013904223u;
+            size_t at = (seed >> 8) % n;
+            if (seed >> 30 == 0)
+                memmove(json + at, json + at + 1, n - at);
+            else if (seed >> 30 == 1)
+                json[at] = json[(at + 13) % n];
+            else
+                json[at] = "\"{}[],:09-\\|()*+?^$ax\xff\xc3"[seed % 24];
+        }
+        write_json(json);
+        rot_tokenizer *tokenizer;
+        rot_tokenizer_worker *worker;
+        const int32_t *ids;
+        size_t n_ids;
+        rot_err err;
+        if (rot_tokenizer_open(folder, &tokenizer, &err) < 0) continue;
+        n_opened++;
+        assert_int_equal(rot_tokenizer_worker_open(tokenizer, &worker, &err), 0);
+        int code = rot_tokenizer_encode(worker, "abcd'S <x> e\xcc\x81 L", 18, &ids, &n_ids, &err);
+        assert_true(code == 0 || code == ROT_ERR_INPUT);
+        rot_tokenizer_worker_close(&worker);
+        rot_tokenizer_close(&tokenizer);
+    }
+    assert_true(n_opened > 10 && n_opened < 1490);
+}
+
 static void long_words_do_not_hang(void **state)
 {
     (void)state;
@@ -533,6 +575,7 @@ int main(void)
         cmocka_unit_test(invalid_utf8_is_named_by_offset),
         cmocka_unit_test(files_that_are_none_are_refused),
         cmocka_unit_test(truncated_files_are_refused),
+        cmocka_unit_test(damaged_files_do_no_harm),
         cmocka_unit_test(long_words_do_not_hang),
         cmocka_unit_test(zero_bytes_are_text),
         cmocka_unit_test(used_worker_equals_fresh_one),
