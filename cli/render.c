@@ -423,8 +423,21 @@ static int run_jobs(jobs *j, FILE *file)
     return *stop ? 75 : code;
 }
 
+// Settings of the command line that no job could use end the run before it begins.
+static int check_settings(const json_t *settings)
+{
+    rot_err err = {0};
+    rot_strings *strings = NULL;
+    rot_render_options options = rot_render_options_default();
+    int rc = apply_object(&options, settings, &strings, &err);
+    rot_config_free_strings(&strings);
+    return rc < 0 ? cli_fail(&err) : 0;
+}
+
 static int render_jobs(const arguments *a, const json_t *settings)
 {
+    int bad = check_settings(settings);
+    if (bad) return bad;
     bool is_stdin = !strcmp(a->jobs, "-");
     FILE *file = is_stdin ? stdin : fopen(a->jobs, "rb");
     if (!file) return cli_usage("cannot read %s: %s", a->jobs, strerror(errno));

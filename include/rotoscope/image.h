@@ -31,8 +31,8 @@ typedef enum rot_image_format { ROT_IMAGE_PNG, ROT_IMAGE_PNM } rot_image_format;
 // Encodes into one block *bytes that the caller releases with free().
 int rot_image_encode(const rot_image *image, rot_image_format format, uint8_t **bytes,
                      size_t *n_bytes, rot_err *err);
-// Writes `path` in the format of its ending (.png, .pgm, .ppm; .pgm of a colour image is an error, a
-// grey one as .ppm gets three channels).
+// Writes `path` in the format of its ending (.png, .pgm, .ppm; .pgm of a colour image is an error,
+// a grey one as .ppm gets three channels).
 int rot_image_write(const rot_image *image, const char *path, rot_err *err);
 
 #ifdef __cplusplus

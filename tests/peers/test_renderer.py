@@ -295,6 +295,23 @@ def test_text_to_png_file_and_stdout(rotoscope, tmp_path):
     assert done.returncode == 2 and b"No Such Family" in done.stderr
 
 
+def test_settings_of_the_command_line_are_the_base_of_jobs(rotoscope, tmp_path):
+    (tmp_path / "jobs.jsonl").write_text('{"text": "a"}\n{"size_px": 30, "preset": "rot-released", "text": "b"}\n')
+    rotoscope("render", "--jobs", tmp_path / "jobs.jsonl", "-o", tmp_path / "o", "--set", "render.size_px=24", "--set", "thought_markers=false")
+    assert_same("a", Image.open(tmp_path / "o/000000.pgm").convert("RGB"), pillow_line({"text": "a", "size_px": 24, "thought_markers": False}))
+    done = rotoscope("render", "--jobs", tmp_path / "jobs.jsonl", "-o", tmp_path / "o", "--set", "render.sise_px=24", check=False)
+    assert done.returncode == 2 and b"sise_px" in done.stderr
+    (tmp_path / "o" / "mine.txt").write_text("precious")
+    done = rotoscope("render", "--jobs", tmp_path / "jobs.jsonl", "-o", tmp_path / "o", check=False)
+    assert done.returncode == 2 and b"mine.txt" in done.stderr and (tmp_path / "o" / "mine.txt").exists()
+
+
+def test_jobs_may_name_a_preset_after_other_keys(run_jobs):
+    text = "two\nlines"
+    reports, images = run_jobs([{"size_px": 30, "text": text, "preset": "rot-released"}])
+    assert_same(text, images[0], pillow_line({"text": text, "preset": "rot-released", "size_px": 30}))
+
+
 def test_threads_change_nothing(rotoscope, tmp_path, traces):
     (tmp_path / "jobs.jsonl").write_text("".join(json.dumps({"text": t, "missing_glyph": "draw"}) + "\n" for t in traces[:300]))
     outs = []
