@@ -1,6 +1,7 @@
 // Ending a shard: trailer, tree, meta pages, sync, link(2) under the final name.
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -45,6 +46,14 @@ static int check_winner(const rot_shard_writer *w, rot_err *err)
     return rc;
 }
 
+// Like link(2) sets errno. File systems without hard links rename, and never over another's shard.
+static int take_name(const rot_shard_writer *w)
+{
+    if (link(w->tmp, w->path) == 0) return 0;
+    if (errno != EPERM && errno != ENOTSUP && errno != ENOSYS) return -1;
+    return renameat2(AT_FDCWD, w->tmp, AT_FDCWD, w->path, RENAME_NOREPLACE);
+}
+
 static int publish(rot_shard_writer *w, rot_err *err)
 {
     char parent[PATH_MAX];
@@ -54,7 +63,7 @@ static int publish(rot_shard_writer *w, rot_err *err)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: published with %zu of %llu rows", w->path,
                  w->ledger.now.n_rows, (unsigned long long)w->ledger.n_rows);
     ROT_TRY(complete(w, err));
-    if (link(w->tmp, w->path) < 0) {
+    if (take_name(w) < 0) {
         if (errno != EEXIST) return rot_err_errno(err, errno, "publish as", w->path);
         ROT_TRY(check_winner(w, err));
     }

@@ -224,9 +224,10 @@ static void kill_and_resume(const char *stage_name, int kills)
         assert_true(child >= 0);
         if (child == 0) {
             // Again and again, so that the kill meets opening, appending, publishing.
+            in_child = 1;
             for (;;) {
+                unlink(in_scratch(b));
                 write_some(in_scratch(broken), &spec, 0, 3 + mix(i) % 96);
-                if (rot_shard_is_published(in_scratch(broken), 0)) unlink(in_scratch(b));
             }
         }
         usleep(500 + mix(i) % 60000);
