@@ -2,7 +2,11 @@
 
 torchvision's compiled operators do not load beside a CPU build of torch from another index. Nothing here
 uses them, but torchvision registers meta kernels for them on import, so they are declared first."""
+import pathlib
+
 import torch
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
 
 _library = torch.library.Library("torchvision", "DEF")
 for _name in ("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
