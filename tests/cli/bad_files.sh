@@ -2,7 +2,7 @@
 # Fonts, checkpoints, tokenizers and configs that are missing or broken: always exit 1 or 2 with a word that
 # says what, never a crash, and nothing that reads as complete.
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/build_lib.sh"
+. "$TOP/tests/cli/build_lib.sh"
 rows 5 >rows.jsonl
 
 config font rows.jsonl "render: {fonts: ['./missing.ttf']}"

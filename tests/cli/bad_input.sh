@@ -2,7 +2,7 @@
 # Rows and files that are not what they should be: exit code, a word of the message, and what is there
 # afterwards. Under fail nothing reads as complete; under skip the row is counted and the store is sound.
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/build_lib.sh"
+. "$TOP/tests/cli/build_lib.sh"
 
 # bad_row NAME WORD FILE: the build fails with the word and the line; with skip it is a counted tombstone.
 bad_row() {

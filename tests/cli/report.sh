@@ -1,7 +1,7 @@
 #!/bin/sh
 # The report: one file that fetches nothing, with the pictures of the store and the K of the embeddings.
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/build_lib.sh"
+. "$TOP/tests/cli/build_lib.sh"
 
 {
     rows 30

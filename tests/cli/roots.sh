@@ -1,7 +1,7 @@
 #!/bin/sh
 # What happens to a root: killed builds, two builds at once, a read-only root, a full disk, a second run.
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/build_lib.sh"
+. "$TOP/tests/cli/build_lib.sh"
 rows 200 >rows.jsonl
 small="store: {shard_samples: 64, commit_samples: 16}"
 
