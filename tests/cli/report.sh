@@ -29,6 +29,9 @@ class P(html.parser.HTMLParser):
         tags.append(tag)
         srcs.extend(v for k, v in attrs if k in ("src", "href"))
         if tag not in void: stack.append(tag)
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in void: stack.pop()
     def handle_endtag(self, tag):
         assert stack and stack.pop() == tag, tag
 P().feed(text)

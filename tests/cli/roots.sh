@@ -2,8 +2,8 @@
 # What happens to a root: killed builds, two builds at once, a read-only root, a full disk, a second run.
 . "$(dirname "$0")/lib.sh"
 . "$TOP/tests/cli/build_lib.sh"
-rows 200 >rows.jsonl
-small="store: {shard_samples: 64, commit_samples: 16}"
+rows 96 >rows.jsonl
+small="store: {shard_samples: 32, commit_samples: 8}"
 
 config whole rows.jsonl "$small" "$encode"
 expect 0 "" setsid "$ROTOSCOPE" build -q -c whole.yaml # no terminal
