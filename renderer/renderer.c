@@ -60,7 +60,7 @@ static int check(const rot_render_options *o, rot_err *err)
     ROT_TRY(check_int("missing_glyph", (int)o->missing_glyph, ROT_GLYPH_FAIL, ROT_GLYPH_DRAW, err));
     ROT_TRY(check_int("width_px", o->width_px, 1, 65536, err));
     ROT_TRY(check_int("page_height_px", o->page_height_px, 0, 65536, err));
-    ROT_TRY(check_int("line_spacing_px", o->line_spacing_px, 0, 1024, err));
+    ROT_TRY(check_int("line_spacing_px", o->line_spacing_px, -64, 1024, err));
     rot_render_options plain = rot_render_options_default();
     if (o->mode == ROT_MODE_LINE &&
         (o->width_px != plain.width_px || o->page_height_px != plain.page_height_px ||

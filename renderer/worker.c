@@ -289,6 +289,9 @@ static int draw_page(rot_render_worker *worker, rot_image *image, rot_render_inf
     ROT_TRY(rot_line_bottom(worker, &bottom, err));
     ROT_TRY(rot_break_lines(worker, err));
     int64_t pitch = (int64_t)bottom + o->line_spacing_px;
+    if (pitch < 1)
+        ROT_FAIL(err, ROT_ERR_CONFIG, "line_spacing_px %d puts lines of %d px on top of each other",
+                 o->line_spacing_px, bottom);
     int64_t needed = 2 * (int64_t)o->padding_px + (int64_t)worker->n_lines * pitch;
     if (o->page_height_px && needed > o->page_height_px)
         ROT_FAIL(err, ROT_ERR_TOO_LARGE,

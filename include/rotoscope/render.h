@@ -38,7 +38,8 @@ typedef struct rot_render_options {
     rot_blend blend;
     double letter_spacing_px;      // added after every glyph cluster, rounded to 1/64 px; -256 to
                                    // 256; other than 0, optional ligatures are off
-    int width_px, page_height_px, line_spacing_px; // page mode: 1 to 65536; 0 to 65536; 0 to 1024
+    int width_px, page_height_px, line_spacing_px; // page mode: 1 to 65536; 0 to 65536;
+                                                   // -64 to 1024
     rot_missing_glyph missing_glyph; // FAIL and SKIP: ROT_ERR_MISSING_GLYPH; DRAW: the font's box
 } rot_render_options;
 

@@ -273,7 +273,7 @@ static void options_out_of_range_are_errors(void **state)
             break;
         case 12:
             o.mode = ROT_MODE_PAGE;
-            o.line_spacing_px = -1;
+            o.line_spacing_px = -65;
             word = "line_spacing_px";
             break;
         case 13:

@@ -60,11 +60,30 @@ static void pages_of_fixed_height_refuse_what_does_not_fit(void **state)
     pen_close(&p);
 }
 
+static void lines_may_be_close_but_not_on_top_of_each_other(void **state)
+{
+    (void)state;
+    rot_render_options o = plain();
+    o.mode = ROT_MODE_PAGE;
+    o.newline = ROT_NEWLINE_KEEP;
+    o.line_spacing_px = -10; // below 19 px
+    pen p = pen_open(&o);
+    assert_int_equal(draw(&p, "a\nb").height_px, 8 + 2 * 9);
+    pen_close(&p);
+    o.line_spacing_px = -19;
+    p = pen_open(&o);
+    rot_image image;
+    assert_int_equal(rot_render(p.worker, "a", 1, &image, NULL, &err), ROT_ERR_CONFIG);
+    assert_non_null(strstr(err.message, "line_spacing_px"));
+    pen_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_wrap_keep_blank_lines_and_break_words),
         cmocka_unit_test(pages_of_fixed_height_refuse_what_does_not_fit),
+        cmocka_unit_test(lines_may_be_close_but_not_on_top_of_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
