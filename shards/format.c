@@ -125,8 +125,8 @@ void rot_value_seal(const rot_head *head, const void *stored, uint8_t out[ROT_SE
 
 size_t rot_block_bytes(const char *stage)
 {
-    // A line of 98 characters is 33 KB of pixels and some 500 bytes of zstd: a block of 64 KiB would
-    // leave three quarters of its page empty (docs/store.md has the measurement).
+    // A line of 98 characters is 33 KB of pixels and some 500 bytes of zstd: a block of 64 KiB
+    // would leave three quarters of its page empty (docs/store.md has the measurement).
     return strcmp(stage, "images") == 0 ? 3 << 19 : 1 << 16;
 }
 

@@ -1,4 +1,5 @@
-// The bytes of a shard (schemas/FORMAT.md): constants, the 48-byte header, the 64-byte seal of a value.
+// The bytes of a shard (schemas/FORMAT.md): constants, the 48-byte header, the 64-byte seal of a
+// value.
 #ifndef ROT_SHARDS_FORMAT_H
 #define ROT_SHARDS_FORMAT_H
 
@@ -39,14 +40,18 @@ int rot_head_read(const uint8_t in[ROT_HEAD], rot_head *out, rot_err *err);
 // Kind, dtype and shape against n_bytes; the same for what is written and what is read.
 int rot_record_check(const rot_record *record, int code, rot_err *err);
 
-// Header, then XXH3-128 of the stored bytes if they are compressed (else the header's hash covers them).
+// Header, then XXH3-128 of the stored bytes if they are compressed (else the header's hash covers
+// them).
 void rot_value_seal(const rot_head *head, const void *stored, uint8_t out[ROT_SEAL]);
 
-// Small records are gathered until a block holds this much before compression; larger ones stand alone.
+// Small records are gathered until a block holds this much before compression; larger ones stand
+// alone.
 size_t rot_block_bytes(const char *stage);
-// SHA-256(fingerprint, codec, shard_samples, commit_samples): names the folder, binds the shards to it.
+// SHA-256(fingerprint, codec, shard_samples, commit_samples): names the folder, binds the shards to
+// it.
 void rot_layout_digest(const rot_stage_spec *spec, uint8_t out[32]);
-// The note in page 0: 32 characters "rotoscope shard N", then SHA-256(stage, layout digest, rows, shard).
+// The note in page 0: 32 characters "rotoscope shard N", then SHA-256(stage, layout digest, rows,
+// shard).
 void rot_shard_note(const rot_stage_spec *spec, uint32_t shard, uint8_t out[ROT_NOTE]);
 void rot_shard_name(uint32_t shard, char out[32]); // "shard-00000.mdb"
 

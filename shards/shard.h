@@ -9,8 +9,9 @@ typedef struct rot_shard {
     rot_map map;
     rot_tree tree;
     uint64_t first_row, n_rows;
-    // The trailer's record hashes (n_rows, 16), which bind a record to its row: the tree alone could lead
-    // to another's. NULL if the trailer is damaged; then records are known by their own hashes alone.
+    // The trailer's record hashes (n_rows, 16), which bind a record to its row: the tree alone
+    // could lead to another's. NULL if the trailer is damaged; then records are known by their own
+    // hashes alone.
     const uint8_t *hashes;
 } rot_shard;
 
@@ -22,10 +23,12 @@ typedef struct rot_trailer {
 
 // Maps the file, reads its meta pages and the note that says which shard it is. ROT_ERR_MISSING;
 // ROT_ERR_CORRUPT with path and cause.
-int rot_shard_open(const char *path, const rot_stage_spec *spec, uint32_t shard, rot_shard *out, rot_err *err);
+int rot_shard_open(const char *path, const rot_stage_spec *spec, uint32_t shard, rot_shard *out,
+                   rot_err *err);
 void rot_shard_close(rot_shard *shard);
 // The value that holds `row`, and its first row. ROT_ERR_CORRUPT with the cause alone.
-int rot_shard_find(const rot_shard *shard, uint64_t row, rot_value *out, uint64_t *first_row, rot_err *err);
+int rot_shard_find(const rot_shard *shard, uint64_t row, rot_value *out, uint64_t *first_row,
+                   rot_err *err);
 // ROT_ERR_CORRUPT with the cause alone.
 int rot_shard_trailer(const rot_shard *shard, const rot_stage_spec *spec, uint32_t number, rot_trailer *out,
                       rot_err *err);

@@ -1,4 +1,5 @@
-// Stages on disk: sharded LMDB files of checked records. The bytes are written down in schemas/FORMAT.md.
+// Stages on disk: sharded LMDB files of checked records. The bytes are written down in
+// schemas/FORMAT.md.
 #ifndef ROTOSCOPE_STORE_H
 #define ROTOSCOPE_STORE_H
 
@@ -31,8 +32,8 @@ typedef struct rot_record {
     size_t n_bytes;
 } rot_record;
 
-// XXH3-128 (canonical big-endian bytes) over kind, dtype, shape and payload: the record hash. It does
-// not depend on the codec.
+// XXH3-128 (canonical big-endian bytes) over kind, dtype, shape and payload: the record hash. It
+// does not depend on the codec.
 void rot_record_hash(const rot_record *record, uint8_t out[16]);
 
 // The layout of a stage; with the content fingerprint it names the stage's folder.
@@ -41,7 +42,8 @@ typedef struct rot_stage_layout {
     uint32_t shard_samples, commit_samples; // 4096, 64; shard_samples is a multiple of commit_samples
 } rot_stage_layout;
 
-// What a stage is. `fingerprint` is the content fingerprint, `content` the JSON object it was made of.
+// What a stage is. `fingerprint` is the content fingerprint, `content` the JSON object it was made
+// of.
 typedef struct rot_stage_spec {
     const char *stage; // "tokens", "images", "embeds"
     uint8_t fingerprint[32];
@@ -57,17 +59,18 @@ void rot_stage_folder(const rot_stage_spec *spec, char out[64]);
 
 typedef struct rot_shard_writer rot_shard_writer;
 
-// Opens (or, after a kill, re-opens) the .tmp of shard `shard` of the stage in `dir`, made if absent.
-// *next_row is the first row still to be appended: what was committed before stays. A .tmp that is torn
-// or of another spec is thrown away. ROT_ERR_NOT_FOUND: the shard is published already.
-// `owner` (may be NULL) goes into the .tmp's name so that ranks never write the same file.
+// Opens (or, after a kill, re-opens) the .tmp of shard `shard` of the stage in `dir`, made if
+// absent. *next_row is the first row still to be appended: what was committed before stays. A .tmp
+// that is torn or of another spec is thrown away. ROT_ERR_NOT_FOUND: the shard is published
+// already. `owner` (may be NULL) goes into the .tmp's name so that ranks never write the same file.
 int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t shard, const char *owner,
                           rot_shard_writer **out, uint64_t *next_row, rot_err *err);
-// Row must be the next one. Commits by itself after every layout.commit_samples rows; the payload is
-// copied before the call returns.
-int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_record *record, rot_err *err);
-// All rows are there: syncs, links under the final name (the first wins), syncs the folder, removes the
-// .tmp. Ends and nulls the writer on success and on failure.
+// Row must be the next one. Commits by itself after every layout.commit_samples rows; the payload
+// is copied before the call returns.
+int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_record *record,
+                            rot_err *err);
+// All rows are there: syncs, links under the final name (the first wins), syncs the folder, removes
+// the .tmp. Ends and nulls the writer on success and on failure.
 int rot_shard_writer_publish(rot_shard_writer **writer, rot_err *err);
 // Commits what forms a whole commit unit and leaves the .tmp for the next run.
 void rot_shard_writer_close(rot_shard_writer **writer);
@@ -78,7 +81,8 @@ uint32_t rot_shard_count(const rot_stage_spec *spec);
 // True if the shard's final file is there (nothing is checked).
 bool rot_shard_is_published(const char *dir, uint32_t shard);
 
-// All shards are published: reads the record hashes, writes stage.json (atomically). Returns the root.
+// All shards are published: reads the record hashes, writes stage.json (atomically). Returns the
+// root.
 int rot_stage_finish(const char *dir, const rot_stage_spec *spec, uint8_t root[32], rot_err *err);
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -104,21 +108,25 @@ const rot_stage_info *rot_stage_get_info(const rot_stage *stage);
 // ROT_ERR_NOT_FOUND: row >= rows; ROT_ERR_CORRUPT: named by shard and row, never a signal.
 int rot_stage_get(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err);
 
-// For readers of much (rotoscope/reader.h): the same record without its payload. out->payload points into
-// the map, where it lives as long as the stage, if the payload is stored as it is; else it is NULL.
-// Lengths are checked, and that the trailer names this record; the payload is not against its hash.
+// For readers of much (rotoscope/reader.h): the same record without its payload. out->payload
+// points into the map, where it lives as long as the stage, if the payload is stored as it is; else
+// it is NULL. Lengths are checked, and that the trailer names this record; the payload is not
+// against its hash.
 int rot_stage_peek(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err);
 // The payload decoded or copied into buffer[capacity], checked against its hash if `check`.
 // ROT_ERR_TOO_LARGE: out->n_bytes are needed.
 int rot_stage_read(rot_stage *stage, uint64_t row, bool check, void *buffer, size_t capacity,
                    rot_record *out, rot_err *err);
-// What the kernel is told about the pages of rows[0..n): that they will be wanted soon, the same unless
-// they seem to be in memory already, or that they are done with. Advice that it does not take is no error.
+// What the kernel is told about the pages of rows[0..n): that they will be wanted soon, the same
+// unless they seem to be in memory already, or that they are done with. Advice that it does not
+// take is no error.
 typedef enum rot_advice { ROT_ADVICE_WILL_NEED, ROT_ADVICE_IF_COLD, ROT_ADVICE_DONE } rot_advice;
-int rot_stage_advise(rot_stage *stage, const uint64_t *rows, size_t n, rot_advice advice, rot_err *err);
+int rot_stage_advise(rot_stage *stage, const uint64_t *rows, size_t n, rot_advice advice,
+                     rot_err *err);
 
-// Checks every header, hash, shard trailer and the root. `report` (may be NULL) is called per bad record
-// or shard; row is UINT64_MAX for a fault that has no row. Returns ROT_ERR_CORRUPT if there was any.
+// Checks every header, hash, shard trailer and the root. `report` (may be NULL) is called per bad
+// record or shard; row is UINT64_MAX for a fault that has no row. Returns ROT_ERR_CORRUPT if there
+// was any.
 typedef void rot_verify_report(void *user, const char *path, uint64_t row, const char *cause);
 int rot_stage_verify(const char *dir, rot_verify_report *report, void *user, rot_err *err);
 
@@ -134,7 +142,8 @@ typedef struct rot_split_info {
     uint64_t rows, samples, skipped;
 } rot_split_info;
 
-// A dataset's JSON file (ROT_ERR_MISSING, ROT_ERR_FORMAT, ROT_ERR_CORRUPT if its root does not fit).
+// A dataset's JSON file (ROT_ERR_MISSING, ROT_ERR_FORMAT, ROT_ERR_CORRUPT if its root does not
+// fit).
 int rot_dataset_open(const char *path, rot_dataset **out, rot_err *err);
 void rot_dataset_close(rot_dataset **dataset);
 const char *rot_dataset_name(const rot_dataset *dataset);
@@ -144,11 +153,12 @@ int rot_dataset_splits(const rot_dataset *dataset);
 int rot_dataset_split(const rot_dataset *dataset, int i, rot_split_info *out);
 // Folder of a stage of a split, or NULL: not built. Owned by the dataset.
 const char *rot_dataset_stage_dir(const rot_dataset *dataset, const char *split, const char *stage);
-// Checks the dataset file, every stage it names (rot_stage_verify) and that their roots are the named.
+// Checks the dataset file, every stage it names (rot_stage_verify) and that their roots are the
+// named.
 int rot_dataset_verify(const char *path, rot_verify_report *report, void *user, rot_err *err);
 
-// A store root (every dataset file in it, every complete stage under stages/, each once), a dataset file,
-// or a stage's folder. ROT_ERR_MISSING: there is nothing at `path`.
+// A store root (every dataset file in it, every complete stage under stages/, each once), a dataset
+// file, or a stage's folder. ROT_ERR_MISSING: there is nothing at `path`.
 typedef struct rot_verify_summary {
     uint64_t datasets, stages, records; // looked at
     uint64_t unfinished;                // stages without stage.json: being built, or left by a kill
@@ -165,8 +175,9 @@ typedef struct rot_stage_root {
     uint8_t root[32];
 } rot_stage_root;
 void rot_dataset_root_hash(const rot_stage_root *roots, size_t n, uint8_t out[32]);
-// Adds a last member "sha256" over all bytes before it to a JSON object's text, as stage.json has it and a
-// dataset file may: then verify finds a flipped byte anywhere in it. The caller frees *sealed.
+// Adds a last member "sha256" over all bytes before it to a JSON object's text, as stage.json has
+// it and a dataset file may: then verify finds a flipped byte anywhere in it. The caller frees
+// *sealed.
 int rot_dataset_seal(const char *json, char **sealed, rot_err *err);
 
 #ifdef __cplusplus

@@ -1,5 +1,5 @@
-// What the tests of the store share: a scratch folder, a deterministic stream of records of all kinds and
-// awkward sizes, and ways to write, compare and damage stages.
+// What the tests of the store share: a scratch folder, a deterministic stream of records of all
+// kinds and awkward sizes, and ways to write, compare and damage stages.
 #ifndef ROT_TEST_SHARDS_H
 #define ROT_TEST_SHARDS_H
 
@@ -103,7 +103,8 @@ static inline rot_record record_of(const char *stage, uint64_t row)
         out.shape[0] = (uint32_t)n;
     } else if (strcmp(stage, "images") == 0) {
         bool colour = n % 3 == 0 && r % 2;
-        out = (rot_record){.kind = ROT_KIND_IMAGE, .shape = {(uint32_t)(colour ? n / 3 : n), 1, colour ? 3 : 1, 0}};
+        out = (rot_record){.kind = ROT_KIND_IMAGE, .shape = {(uint32_t)(colour ? n / 3 : n), 1,
+               colour ? 3 : 1, 0}};
         fill(payload, n, row, r % 4 != 0);
     } else if (strcmp(stage, "embeds") == 0) {
         bool wide = r % 5 == 0;

@@ -349,8 +349,37 @@ static void a_folder_that_cannot_be_made_is_an_error(void **state)
                      ROT_ERR_MISSING);
 }
 
-int main(void)
+// "write DIR": writes and publishes a stage, for the scripts of tests/faults. Prints the error.
+static int write_for_a_script(const char *dir)
 {
+    rot_stage_spec spec = spec_of("embeds", ROT_CODEC_NONE, 48, 4, 96);
+    uint8_t root[32];
+    int rc = 0;
+    for (uint32_t shard = 0; rc == 0 && shard < rot_shard_count(&spec); shard++) {
+        rot_shard_writer *writer = NULL;
+        uint64_t first, n, row;
+        rot_shard_range(&spec, shard, &first, &n);
+        rc = rot_shard_writer_open(dir, &spec, shard, NULL, &writer, &row, &err);
+        if (rc == ROT_ERR_NOT_FOUND) {
+            rc = 0;
+            continue;
+        }
+        for (; rc == 0 && row < first + n; row++) {
+            rot_record record = record_of("embeds", row);
+            rc = rot_shard_writer_append(writer, row, &record, &err);
+        }
+        if (rc == 0) rc = rot_shard_writer_publish(&writer, &err);
+        rot_shard_writer_close(&writer);
+    }
+    if (rc == 0) rc = rot_stage_finish(dir, &spec, root, &err);
+    if (rc == 0) rc = rot_stage_verify(dir, NULL, NULL, &err);
+    if (rc < 0) printf("%s: %s\n", rot_error_name(rc), err.message);
+    return rot_exit_code(rc);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "write") == 0) return write_for_a_script(argv[2]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_flipped_byte_in_a_shard_is_found_and_never_read),
         cmocka_unit_test(a_flipped_byte_in_stage_json_is_found),
