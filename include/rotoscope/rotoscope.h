@@ -8,6 +8,8 @@
 #include "error.h"
 #include "geometry.h"
 #include "image.h"
+#include "order.h"
+#include "reader.h"
 #include "render.h"
 #include "store.h"
 #include "tokenizer.h"

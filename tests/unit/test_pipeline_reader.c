@@ -1,0 +1,651 @@
+// pipeline: the reader of a split. What it reads is what was written, by sample, by id and in
+// batches, from many threads and from children; damage is an error that names the row.
+#include <pthread.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "test_shards.h"
+
+#include "rotoscope/reader.h"
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CHILD_THREADS 1 // it refuses new threads in a child of a process that has several
+#endif
+#endif
+#ifndef CHILD_THREADS
+#define CHILD_THREADS 2
+#endif
+
+enum { D = 8, ROWS = 700, SKIP = 9 };
+
+static bool skipped(uint64_t row, bool with_skips)
+{
+    return with_skips && row % SKIP == 4;
+}
+
+static uint32_t k_of(uint64_t row)
+{
+    if (row % 50 == 7) return 5000; // 80,000 bytes: a record of its own
+    return (uint32_t)(mix(row) % 90);
+}
+
+static uint16_t number(uint64_t row, uint64_t i)
+{
+    return (uint16_t)(0x3c00 + (mix(row * 131071 + i) & 0x81ff));
+}
+
+static uint16_t numbers[5000 * D];
+
+static rot_record embeds_of(uint64_t row)
+{
+    uint32_t k = k_of(row);
+    for (uint64_t i = 0; i < (uint64_t)k * D; i++) numbers[i] = number(row, i);
+    return (rot_record){.kind = ROT_KIND_EMBEDS,
+                        .dtype = ROT_DTYPE_BF16,
+                        .shape = {k, D, 2, k * 2},
+                        .payload = numbers,
+                        .n_bytes = (size_t)k * D * 2};
+}
+
+static rot_record tokens_of(uint64_t row)
+{
+    static uint8_t payload[256];
+    char id[32], question[64];
+    int32_t ids[6] = {(int32_t)row, 2, 3, 4, 5, 6};
+    int n_id = snprintf(id, sizeof id, "id-%llu", (unsigned long long)row);
+    int n_question = snprintf(question, sizeof question, "what is %llu?", (unsigned long long)row);
+    uint32_t n[4] = {(uint32_t)n_id, (uint32_t)n_question, 5, 2};
+    uint8_t *at = payload;
+    memcpy(at, ids, 24);
+    memcpy(at += 24, n, 16);
+    memcpy(at += 16, id, n[0]);
+    memcpy(at += n[0], question, n[1]);
+    memcpy(at += n[1], "trace", 5);
+    memcpy(at += 5, "42", 2);
+    return (rot_record){.kind = ROT_KIND_TOKENS,
+                        .dtype = ROT_DTYPE_I32,
+                        .shape = {3, 2, 1, n[0] + n[1] + 7},
+                        .payload = payload,
+                        .n_bytes = (size_t)(at + 2 - payload)};
+}
+
+static rot_record tombstone(void)
+{
+    return (rot_record){.kind = ROT_KIND_TOMBSTONE, .shape = {3}, .payload = "bad", .n_bytes = 3};
+}
+
+static void write_made(const char *dir, const rot_stage_spec *spec, bool with_skips, bool tokens,
+                       uint8_t root[32])
+{
+    for (uint32_t shard = 0; shard < rot_shard_count(spec); shard++) {
+        rot_shard_writer *writer;
+        uint64_t first, n, row;
+        rot_shard_range(spec, shard, &first, &n);
+        OK(rot_shard_writer_open(dir, spec, shard, NULL, &writer, &row, &err));
+        for (; row < first + n; row++) {
+            rot_record record = skipped(row, with_skips) ? tombstone()
+                                : tokens                 ? tokens_of(row)
+                                                         : embeds_of(row);
+            OK(rot_shard_writer_append(writer, row, &record, &err));
+        }
+        OK(rot_shard_writer_publish(&writer, &err));
+    }
+    OK(rot_stage_finish(dir, spec, root, &err));
+}
+
+// A root with a dataset NAME.json of one split, tokens and embeds.
+static void write_dataset(const char *name, rot_codec codec, bool with_skips, uint64_t rows)
+{
+    char dirs[2][300], folders[2][64], hex[4][65], json[2048], path[64];
+    static const char *const names[] = {"tokens", "embeds"};
+    rot_stage_root roots[2] = {{"train", "tokens", {0}}, {"train", "embeds", {0}}};
+    uint64_t n_skipped = 0;
+    for (uint64_t row = 0; row < rows; row++) n_skipped += skipped(row, with_skips);
+    for (int i = 0; i < 2; i++) {
+        rot_stage_spec spec = spec_of(names[i], i ? codec : ROT_CODEC_ZSTD, 256, 64, rows);
+        spec.fingerprint[0] = (uint8_t)(name[0] + codec);
+        spec.fingerprint[1] = with_skips;
+        rot_stage_folder(&spec, folders[i]);
+        snprintf(dirs[i], sizeof dirs[i], "%s/stages/%s", scratch, folders[i]);
+        write_made(dirs[i], &spec, with_skips, i == 0, roots[i].root);
+        rot_hex(roots[i].root, 32, hex[i]);
+        rot_hex(spec.fingerprint, 32, hex[2 + i]);
+    }
+    uint8_t root[32];
+    char root_hex[65];
+    rot_dataset_root_hash(roots, 2, root);
+    rot_hex(root, 32, root_hex);
+    int n = snprintf(
+        json, sizeof json,
+        "{\"format\": 1, \"name\": \"%s\", \"root\": \"%s\", \"splits\": {\"train\": {\"rows\": "
+        "%llu, "
+        "\"samples\": %llu, \"skipped\": %llu, \"stages\": {\"tokens\": {\"path\": \"stages/%s\", "
+        "\"root\": \"%s\", \"fingerprint\": \"%s\"}, \"embeds\": {\"path\": \"stages/%s\", "
+        "\"root\": "
+        "\"%s\", \"fingerprint\": \"%s\"}}}}}",
+        name, root_hex, (unsigned long long)rows, (unsigned long long)(rows - n_skipped),
+        (unsigned long long)n_skipped, folders[0], hex[0], hex[2], folders[1], hex[1], hex[3]);
+    snprintf(path, sizeof path, "%s.json", name);
+    OK(rot_fs_write_atomic(in_scratch(path), json, (size_t)n, &err));
+}
+
+static void embeds_dir(const char *name, char out[300])
+{
+    rot_dataset *dataset;
+    OK(rot_dataset_open(in_scratch(name), &dataset, &err));
+    snprintf(out, 300, "%s", rot_dataset_stage_dir(dataset, "train", "embeds"));
+    rot_dataset_close(&dataset);
+}
+
+static rot_reader *open_reader(const char *name)
+{
+    rot_reader *reader = NULL;
+    OK(rot_reader_open(in_scratch(name), NULL, NULL, &reader, &err));
+    return reader;
+}
+
+static int make_datasets(void **state)
+{
+    if (make_scratch(state) < 0) return -1;
+    write_dataset("plain", ROT_CODEC_NONE, false, ROWS);
+    write_dataset("packed", ROT_CODEC_ZSTD_BF16, false, ROWS);
+    write_dataset("skips", ROT_CODEC_NONE, true, ROWS);
+    write_dataset("empty", ROT_CODEC_NONE, false, 0);
+    return 0;
+}
+
+static void check_numbers(const uint16_t *got, uint64_t row)
+{
+    for (uint64_t i = 0; i < (uint64_t)k_of(row) * D; i++)
+        if (got[i] != number(row, i))
+            fail_msg("row %llu, number %llu", (unsigned long long)row, (unsigned long long)i);
+}
+
+static void info_says_what_was_written(void **state)
+{
+    (void)state;
+    rot_reader *r = open_reader("skips.json");
+    const rot_reader_info *info = rot_reader_get_info(r);
+    assert_string_equal(info->name, "skips");
+    assert_string_equal(info->split, "train");
+    assert_int_equal(info->rows, ROWS);
+    assert_int_equal(info->samples + info->skipped, ROWS);
+    assert_int_equal(info->embeds_width, D);
+    assert_int_equal(info->embeds_dtype, ROT_DTYPE_BF16);
+    assert_true(info->has_tokens && info->has_embeds && !info->has_images);
+    rot_reader_close(&r);
+    assert_null(r);
+}
+
+static void samples_are_the_rows_that_were_not_skipped(void **state)
+{
+    (void)state;
+    rot_reader *r = open_reader("skips.json");
+    uint64_t sample = 0, row, back;
+    for (uint64_t i = 0; i < ROWS; i++) {
+        if (skipped(i, true)) {
+            assert_int_equal(rot_reader_sample(r, i, &back, &err), ROT_ERR_NOT_FOUND);
+            continue;
+        }
+        OK(rot_reader_row(r, sample, &row, &err));
+        assert_int_equal(row, i);
+        OK(rot_reader_sample(r, i, &back, &err));
+        assert_int_equal(back, sample++);
+    }
+    assert_int_equal(rot_reader_row(r, sample, &row, &err), ROT_ERR_NOT_FOUND);
+    assert_int_equal(rot_reader_sample(r, ROWS, &row, &err), ROT_ERR_NOT_FOUND);
+    rot_reader_close(&r);
+}
+
+static void ids_lead_to_their_samples(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"plain.json", "skips.json"};
+    for (int j = 0; j < 2; j++)
+        for (int again = 0; again < 2; again++) { // the second time from the file
+            rot_reader *r = open_reader(names[j]);
+            for (uint64_t row = 0; row < ROWS; row++) {
+                char id[32];
+                uint64_t sample = 0, back;
+                int n = snprintf(id, sizeof id, "id-%llu", (unsigned long long)row);
+                int rc = rot_reader_find(r, id, (size_t)n, &sample, &err);
+                if (skipped(row, j)) {
+                    assert_int_equal(rc, ROT_ERR_NOT_FOUND);
+                    continue;
+                }
+                assert_int_equal(rc, 0);
+                OK(rot_reader_row(r, sample, &back, &err));
+                assert_int_equal(back, row);
+            }
+            uint64_t sample;
+            assert_int_equal(rot_reader_find(r, "id-", 3, &sample, &err), ROT_ERR_NOT_FOUND);
+            assert_non_null(strstr(err.message, "'id-'"));
+            assert_int_equal(rot_reader_find(r, "", 0, &sample, &err), ROT_ERR_NOT_FOUND);
+            rot_reader_close(&r);
+        }
+}
+
+static void views_are_aligned_and_equal(void **state)
+{
+    (void)state;
+    rot_reader *r = open_reader("plain.json");
+    const uint16_t *views[ROWS];
+    for (uint64_t i = 0; i < ROWS; i++) {
+        rot_record record;
+        OK(rot_reader_view(r, "embeds", i, &record, &err));
+        assert_int_equal(record.shape[0], k_of(i));
+        assert_non_null(record.payload);
+        assert_int_equal((uintptr_t)record.payload % (record.n_bytes >= 65536 ? 64 : 16), 0);
+        views[i] = record.payload;
+    }
+    for (uint64_t i = 0; i < ROWS; i++) check_numbers(views[i], i); // none moved
+    rot_reader_close(&r);
+    rot_record record;
+    r = open_reader("packed.json");
+    OK(rot_reader_view(r, "embeds", 7, &record, &err));
+    assert_null(record.payload);
+    assert_int_equal(record.shape[0], 5000);
+    rot_reader_close(&r);
+}
+
+static void peek_gives_k_and_no_payload(void **state)
+{
+    (void)state;
+    rot_reader *r = open_reader("packed.json");
+    const uint32_t *k;
+    OK(rot_reader_k(r, &k, &err));
+    for (uint64_t i = 0; i < ROWS; i++) {
+        rot_record record;
+        OK(rot_reader_peek(r, "embeds", i, &record, &err));
+        assert_null(record.payload);
+        assert_int_equal(record.shape[0], k_of(i));
+        assert_int_equal(k[i], k_of(i));
+    }
+    rot_reader_close(&r);
+}
+
+static void texts_and_ids_come_back(void **state)
+{
+    (void)state;
+    rot_reader *r = open_reader("plain.json");
+    _Alignas(8) uint8_t buffer[256];
+    rot_record record;
+    rot_sample_texts t;
+    OK(rot_reader_read(r, "tokens", 123, buffer, sizeof buffer, &record, &err));
+    OK(rot_reader_texts(&record, &t, &err));
+    assert_int_equal(t.question_ids[0], 123);
+    assert_int_equal(t.answer_ids[0], 6);
+    assert_int_equal(t.n_trace_ids, 2);
+    assert_int_equal(t.n_question, 12);
+    assert_memory_equal(t.question, "what is 123?", 12);
+    assert_memory_equal(t.answer, "42", 2);
+    assert_int_equal(rot_reader_read(r, "tokens", 123, buffer, 8, &record, &err),
+                     ROT_ERR_TOO_LARGE);
+    assert_in_range(record.n_bytes, 9, sizeof buffer);
+    assert_int_equal(rot_reader_read(r, "images", 0, buffer, 8, &record, &err), ROT_ERR_NOT_FOUND);
+    assert_int_equal(rot_reader_read(r, "tokens", ROWS, buffer, 8, &record, &err),
+                     ROT_ERR_NOT_FOUND);
+    record.shape[3]++;
+    record.n_bytes++;
+    assert_int_equal(rot_reader_texts(&record, &t, &err), ROT_ERR_CORRUPT);
+    rot_reader_close(&r);
+}
+
+static void one_batch(rot_reader *r, const uint64_t *samples, size_t n, int threads)
+{
+    int64_t cu[65];
+    OK(rot_reader_lengths(r, samples, n, cu, &err));
+    uint16_t *out = malloc((size_t)cu[n] * D * 2 + 1);
+    OK(rot_reader_batch(r, samples, n, cu, out, (uint64_t)cu[n], threads, &err));
+    for (size_t i = 0; i < n; i++) {
+        uint64_t row;
+        OK(rot_reader_row(r, samples[i], &row, &err));
+        assert_int_equal(cu[i + 1] - cu[i], k_of(row));
+        check_numbers(out + (size_t)cu[i] * D, row);
+    }
+    free(out);
+}
+
+static void batches_equal_their_samples(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"plain.json", "packed.json", "skips.json"};
+    for (int j = 0; j < 3; j++) {
+        rot_reader *r = open_reader(names[j]);
+        uint64_t n = rot_reader_get_info(r)->samples, samples[64];
+        one_batch(r, samples, 0, 1);
+        for (uint64_t trial = 0; trial < 60; trial++) {
+            size_t m = 1 + mix(trial) % 64;
+            for (size_t i = 0; i < m; i++) samples[i] = mix(trial * 64 + i) % n;
+            OK(rot_reader_prefetch(r, "embeds", samples, m, &err));
+            one_batch(r, samples, m, 1 + (int)(trial % 3));
+            OK(rot_reader_drop(r, "embeds", samples, m, &err));
+        }
+        rot_reader_close(&r);
+    }
+}
+
+static void a_batch_that_does_not_fit_is_refused(void **state)
+{
+    (void)state;
+    rot_reader *r = open_reader("plain.json");
+    uint64_t samples[2] = {1, 2};
+    int64_t cu[3];
+    uint16_t out[200 * D];
+    OK(rot_reader_lengths(r, samples, 2, cu, &err));
+    assert_int_equal(rot_reader_batch(r, samples, 2, cu, out, (uint64_t)cu[2] - 1, 1, &err),
+                     ROT_ERR_TOO_LARGE);
+    cu[1]++;
+    assert_int_equal(rot_reader_batch(r, samples, 2, cu, out, 200, 1, &err), ROT_ERR_CORRUPT);
+    cu[1] = -1;
+    assert_int_equal(rot_reader_batch(r, samples, 2, cu, out, 200, 1, &err), ROT_ERR_USAGE);
+    samples[1] = ROWS;
+    assert_int_equal(rot_reader_lengths(r, samples, 2, cu, &err), ROT_ERR_NOT_FOUND);
+    assert_int_equal(rot_reader_prefetch(r, "embeds", samples, 2, &err), ROT_ERR_NOT_FOUND);
+    rot_reader_close(&r);
+}
+
+typedef struct crowd {
+    rot_reader *reader;
+    uint64_t seed;
+    int wrong;
+} crowd;
+
+// Without cmocka's checks, which belong to the main thread.
+static void *read_at_random(void *user)
+{
+    crowd *c = user;
+    rot_err e;
+    for (uint64_t i = 0; i < 400; i++) {
+        uint64_t sample = mix(c->seed * 1000 + i) % ROWS, found;
+        uint32_t k = k_of(sample);
+        uint16_t *out = malloc((size_t)k * D * 2 + 1);
+        int64_t cu[2];
+        char id[32];
+        int n = snprintf(id, sizeof id, "id-%llu", (unsigned long long)sample);
+        c->wrong += rot_reader_find(c->reader, id, (size_t)n, &found, &e) < 0 || found != sample;
+        c->wrong += rot_reader_lengths(c->reader, &sample, 1, cu, &e) < 0 || cu[1] != k;
+        c->wrong += rot_reader_batch(c->reader, &sample, 1, cu, out, k, 1, &e) < 0;
+        for (uint64_t j = 0; j < (uint64_t)k * D; j++) c->wrong += out[j] != number(sample, j);
+        free(out);
+    }
+    return NULL;
+}
+
+static void threads_and_children_share_a_reader(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"plain.json", "packed.json"};
+    for (int j = 0; j < 2; j++) {
+        rot_reader *r = open_reader(names[j]);
+        pthread_t threads[6];
+        crowd crowds[6];
+        for (uint64_t i = 0; i < 6; i++) {
+            crowds[i] = (crowd){r, i, 0};
+            assert_int_equal(pthread_create(&threads[i], NULL, read_at_random, &crowds[i]), 0);
+        }
+        pid_t child = fork(); // while they read
+        if (child == 0) {
+            crowd c = {r, 77, 0};
+            uint64_t samples[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+            int64_t cu[9];
+            read_at_random(&c);
+            uint16_t *out = NULL;
+            bool bad = rot_reader_lengths(r, samples, 8, cu, &err) < 0;
+            out = bad ? NULL : malloc((size_t)cu[8] * D * 2);
+            bad = bad || rot_reader_batch(r, samples, 8, cu, out, (uint64_t)cu[8], CHILD_THREADS,
+                                          &err) < 0;
+            _exit(c.wrong || bad);
+        }
+        for (int i = 0; i < 6; i++) {
+            pthread_join(threads[i], NULL);
+            assert_int_equal(crowds[i].wrong, 0);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+        rot_reader_close(&r);
+    }
+}
+
+/* ---- indexes -----------------------------------------------------------------------------------
+ */
+
+static void indexes_are_made_once_and_again_when_damaged(void **state)
+{
+    (void)state;
+    char dir[300], path[320];
+    write_dataset("index", ROT_CODEC_NONE, true, 300);
+    embeds_dir("index.json", dir);
+    snprintf(path, sizeof path, "%s/rows.idx", dir);
+    for (int round = 0; round < 4; round++) {
+        rot_reader *r = open_reader("index.json");
+        uint64_t row;
+        OK(rot_reader_row(r, 10, &row, &err));
+        assert_int_equal(row, 11);
+        rot_reader_close(&r);
+        char *bytes;
+        size_t n;
+        OK(rot_fs_read(path, &bytes, &n, &err));
+        if (round == 0) bytes[200] ^= 1; // a row
+        if (round == 1) n = 100;         // cut within its header
+        if (round == 2) bytes[33] ^= 1;  // the stage that it is of
+        if (round < 3) OK(rot_fs_write_atomic(path, bytes, n, &err));
+        rot_free(bytes);
+    }
+    rot_verify_summary summary;
+    OK(rot_store_verify(dir, NULL, NULL, &summary, &err));
+}
+
+static void a_reader_that_keeps_no_index_writes_nothing(void **state)
+{
+    (void)state;
+    char dir[300], path[320];
+    write_dataset("quiet", ROT_CODEC_NONE, true, 300);
+    embeds_dir("quiet.json", dir);
+    snprintf(path, sizeof path, "%s/rows.idx", dir);
+    rot_reader_options options = rot_reader_options_default();
+    options.keep_index = false;
+    rot_reader *r;
+    uint64_t row;
+    OK(rot_reader_open(in_scratch("quiet.json"), "train", &options, &r, &err));
+    OK(rot_reader_row(r, 10, &row, &err));
+    assert_int_equal(row, 11);
+    rot_reader_close(&r);
+    assert_false(rot_fs_is_file(path));
+}
+
+static void an_empty_split_can_be_opened(void **state)
+{
+    (void)state;
+    rot_reader *r = open_reader("empty.json");
+    const uint32_t *k;
+    uint64_t sample;
+    assert_int_equal(rot_reader_get_info(r)->samples, 0);
+    OK(rot_reader_k(r, &k, &err));
+    assert_int_equal(rot_reader_find(r, "x", 1, &sample, &err), ROT_ERR_NOT_FOUND);
+    assert_int_equal(rot_reader_row(r, 0, &sample, &err), ROT_ERR_NOT_FOUND);
+    rot_reader_close(&r);
+}
+
+/* ---- what is refused, and damage ---------------------------------------------------------------
+ */
+
+static void what_cannot_be_opened_is_said(void **state)
+{
+    (void)state;
+    rot_reader *r;
+    rot_reader_options options = rot_reader_options_default();
+    assert_int_equal(rot_reader_open(in_scratch("no.json"), NULL, NULL, &r, &err), ROT_ERR_MISSING);
+    assert_null(r);
+    assert_int_equal(rot_reader_open(in_scratch("plain.json"), "test", NULL, &r, &err),
+                     ROT_ERR_NOT_FOUND);
+    assert_non_null(strstr(err.message, "test"));
+    options.stages = "images";
+    assert_int_equal(rot_reader_open(in_scratch("plain.json"), NULL, &options, &r, &err),
+                     ROT_ERR_MISSING);
+    options.stages = "embeds,pictures";
+    assert_int_equal(rot_reader_open(in_scratch("plain.json"), NULL, &options, &r, &err),
+                     ROT_ERR_USAGE);
+    options.stages = "embeds";
+    OK(rot_reader_open(in_scratch("plain.json"), NULL, &options, &r, &err));
+    rot_record record;
+    assert_int_equal(rot_reader_peek(r, "tokens", 0, &record, &err), ROT_ERR_NOT_FOUND);
+    uint64_t sample;
+    OK(rot_reader_find(r, "id-5", 4, &sample, &err)); // ids are always there
+    assert_int_equal(sample, 5);
+    rot_reader_close(&r);
+    options.size = 3;
+    assert_int_equal(rot_reader_open(in_scratch("plain.json"), NULL, &options, &r, &err),
+                     ROT_ERR_USAGE);
+}
+
+static void flip(const char *path, size_t at)
+{
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    fseek(f, (long)at, SEEK_SET);
+    int c = fgetc(f);
+    fseek(f, (long)at, SEEK_SET);
+    fputc(c ^ 1, f);
+    fclose(f);
+}
+
+// Every byte that matters, some of them: a read is right or an error, and both calls agree.
+static void a_flipped_byte_is_an_error_that_names_the_row(void **state)
+{
+    (void)state;
+    char dir[300], path[330];
+    write_dataset("bad", ROT_CODEC_NONE, false, 200);
+    embeds_dir("bad.json", dir);
+    snprintf(path, sizeof path, "%s/shard-00000.mdb", dir);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    int found = 0;
+    for (uint64_t trial = 0; trial < 150; trial++) {
+        size_t at = mix(trial) % (size_t)st.st_size;
+        flip(path, at);
+        rot_reader *r = NULL;
+        int rc = rot_reader_open(in_scratch("bad.json"), NULL, NULL, &r, &err), errors = 0;
+        assert_true(rc == 0 || rc == ROT_ERR_CORRUPT);
+        for (uint64_t i = 0; rc == 0 && i < 200; i++) {
+            uint16_t *out = malloc((size_t)k_of(i) * D * 2 + 1);
+            int64_t cu[2] = {0, k_of(i)};
+            int got = rot_reader_batch(r, &i, 1, cu, out, k_of(i), 1, &err);
+            assert_true(got == 0 || got == ROT_ERR_CORRUPT);
+            if (got == 0) check_numbers(out, i);
+            if (got < 0) assert_non_null(strstr(err.message, "row "));
+            errors += got < 0;
+            rot_record record;
+            int viewed = rot_reader_view(r, "embeds", i, &record, &err);
+            assert_int_equal(viewed, got);
+            free(out);
+        }
+        found += rc < 0 || errors;
+        rot_reader_close(&r);
+        flip(path, at);
+    }
+    assert_in_range(found, 100, 150); // the others fell between records
+}
+
+static void verifying_can_be_switched_off(void **state)
+{
+    (void)state;
+    char dir[300], path[330];
+    write_dataset("trust", ROT_CODEC_NONE, false, 50);
+    embeds_dir("trust.json", dir);
+    snprintf(path, sizeof path, "%s/shard-00000.mdb", dir);
+    rot_reader_options options = rot_reader_options_default();
+    rot_reader *r;
+    rot_record record;
+    char *bytes;
+    size_t n, at = 0;
+    rot_record wanted = embeds_of(7);
+    OK(rot_fs_read(path, &bytes, &n, &err));
+    while (at + wanted.n_bytes <= n && memcmp(bytes + at, wanted.payload, wanted.n_bytes)) at += 16;
+    assert_true(at + wanted.n_bytes <= n);
+    rot_free(bytes);
+    flip(path, at + 4);
+    OK(rot_reader_open(in_scratch("trust.json"), NULL, &options, &r, &err));
+    assert_int_equal(rot_reader_view(r, "embeds", 7, &record, &err), ROT_ERR_CORRUPT);
+    rot_reader_close(&r);
+    options.verify = false;
+    OK(rot_reader_open(in_scratch("trust.json"), NULL, &options, &r, &err));
+    OK(rot_reader_view(r, "embeds", 7, &record, &err));
+    rot_reader_close(&r);
+}
+
+static void a_truncated_or_missing_shard_is_an_error(void **state)
+{
+    (void)state;
+    char dir[300], path[330];
+    write_dataset("cut", ROT_CODEC_NONE, false, 600);
+    embeds_dir("cut.json", dir);
+    snprintf(path, sizeof path, "%s/shard-00001.mdb", dir);
+    rot_reader *r;
+    rot_record record;
+    assert_int_equal(truncate(path, 8192), 0);
+    r = open_reader("cut.json");
+    OK(rot_reader_view(r, "embeds", 0, &record, &err));
+    assert_int_equal(rot_reader_view(r, "embeds", 300, &record, &err), ROT_ERR_CORRUPT);
+    OK(rot_reader_view(r, "embeds", 599, &record, &err));
+    rot_reader_close(&r);
+    assert_int_equal(unlink(path), 0);
+    r = open_reader("cut.json");
+    assert_int_equal(rot_reader_view(r, "embeds", 300, &record, &err), ROT_ERR_CORRUPT);
+    uint64_t sample = 300;
+    assert_int_equal(rot_reader_prefetch(r, "embeds", &sample, 1, &err), ROT_ERR_CORRUPT);
+    rot_reader_close(&r);
+}
+
+static void lack_of_memory_is_an_error(void **state)
+{
+    (void)state;
+    write_dataset("mem", ROT_CODEC_ZSTD_BF16, true, 100);
+    int rc = ROT_ERR_NO_MEMORY;
+    for (long n = 1; n < 400 && rc; n++) {
+        rot_reader *r = NULL;
+        rot_reader_options options = rot_reader_options_default();
+        options.keep_index = false;
+        uint64_t samples[2] = {9, 10}, sample;
+        int64_t cu[3];
+        uint16_t *out = NULL;
+        rot_mem_fail_at(n);
+        rc = rot_reader_open(in_scratch("mem.json"), NULL, &options, &r, &err);
+        if (rc == 0) rc = rot_reader_find(r, "id-3", 4, &sample, &err);
+        if (rc == 0) rc = rot_reader_lengths(r, samples, 2, cu, &err);
+        if (rc == 0) out = malloc((size_t)cu[2] * D * 2 + 1);
+        if (rc == 0) rc = rot_reader_batch(r, samples, 2, cu, out, (uint64_t)cu[2], 1, &err);
+        rot_mem_fail_at(0);
+        if (rc != 0 && rc != ROT_ERR_NO_MEMORY)
+            fail_msg("allocation %ld: %s: %s", n, rot_error_name(rc), err.message);
+        free(out);
+        rot_reader_close(&r);
+    }
+    assert_int_equal(rc, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(info_says_what_was_written),
+        cmocka_unit_test(samples_are_the_rows_that_were_not_skipped),
+        cmocka_unit_test(ids_lead_to_their_samples),
+        cmocka_unit_test(views_are_aligned_and_equal),
+        cmocka_unit_test(peek_gives_k_and_no_payload),
+        cmocka_unit_test(texts_and_ids_come_back),
+        cmocka_unit_test(batches_equal_their_samples),
+        cmocka_unit_test(a_batch_that_does_not_fit_is_refused),
+        cmocka_unit_test(threads_and_children_share_a_reader),
+        cmocka_unit_test(indexes_are_made_once_and_again_when_damaged),
+        cmocka_unit_test(a_reader_that_keeps_no_index_writes_nothing),
+        cmocka_unit_test(an_empty_split_can_be_opened),
+        cmocka_unit_test(what_cannot_be_opened_is_said),
+        cmocka_unit_test(a_flipped_byte_is_an_error_that_names_the_row),
+        cmocka_unit_test(verifying_can_be_switched_off),
+        cmocka_unit_test(a_truncated_or_missing_shard_is_an_error),
+        cmocka_unit_test(lack_of_memory_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, make_datasets, remove_scratch);
+}
