@@ -1,95 +1,121 @@
-// One key of render: given as JSON, for a line of `render --jobs`.
+// Single keys of `render:` as JSON values, for jobs and for --set of the renderer's verb.
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "pipeline/config_values.h"
+#include "pipeline/config_preset.h"
+#include "pipeline/config_value.h"
+#include "rotoscope/config.h"
 
 struct rot_strings {
     rot_arena arena;
 };
 
-static int node_of(rot_arena *arena, const json_t *json, const char *where, rot_node **out, rot_err *err)
+void rot_config_preset(rot_render_options *options, int word)
 {
-    rot_node *node = rot_arena_alloc(arena, sizeof *node), *last = NULL;
-    *out = node;
-    if (!node) return rot_no_memory(err, sizeof *node, "options");
-    *node = (rot_node){.kind = ROT_NODE_SCALAR, .where = where, .folder = "", .quoted = json_is_string(json)};
-    if (json_is_string(json)) {
-        if (strlen(json_string_value(json)) != json_string_length(json))
-            ROT_FAIL(err, ROT_ERR_CONFIG, "%s: U+0000 in a value", where);
+    rot_missing_glyph missing_glyph = options->missing_glyph;
+    *options = rot_render_options_default();
+    options->missing_glyph = missing_glyph;
+    if (word == 1) { // rot-released
+        options->size_px = 16;
+        options->newline = ROT_NEWLINE_KEEP;
+    }
+}
+
+static rot_node *to_node(rot_arena *arena, const json_t *json, const char *where);
+
+static rot_node *to_list(rot_arena *arena, const json_t *json, rot_node *list)
+{
+    rot_node **end = &list->first;
+    size_t i;
+    json_t *value;
+    json_array_foreach((json_t *)json, i, value)
+    {
+        *end = to_node(arena, value, list->where);
+        if (!*end) return NULL;
+        end = &(*end)->next;
+    }
+    return list;
+}
+
+// The value as YAML would give it. NULL: no memory.
+static rot_node *to_node(rot_arena *arena, const json_t *json, const char *where)
+{
+    char number[40];
+    rot_node *node = rot_arena_alloc(arena, sizeof *node);
+    if (!node) return NULL;
+    *node = (rot_node){.kind = ROT_NODE_SCALAR, .where = where, .folder = "", .key_where = where};
+    switch (json_typeof(json)) {
+    case JSON_ARRAY: node->kind = ROT_NODE_LIST; return to_list(arena, json, node);
+    case JSON_OBJECT: node->kind = ROT_NODE_MAP; return node;
+    case JSON_STRING:
+        node->quoted = true;
         node->text = rot_arena_strdup(arena, json_string_value(json));
-    } else if (json_is_array(json)) {
-        node->kind = ROT_NODE_LIST;
-        for (size_t i = 0; i < json_array_size(json); i++) {
-            rot_node *item;
-            ROT_TRY(node_of(arena, json_array_get(json, i), where, &item, err));
-            if (last) last->next = item;
-            else node->first = item;
-            last = item;
-        }
-        return 0;
-    } else if (json_is_object(json)) {
-        node->kind = ROT_NODE_MAP;
-        return 0;
-    } else {
-        char *text = json_dumps(json, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
-        node->text = text ? rot_arena_strdup(arena, text) : NULL;
-        free(text);
+        break;
+    case JSON_INTEGER:
+        snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(json));
+        node->text = rot_arena_strdup(arena, number);
+        break;
+    case JSON_REAL: // 24.0 is no integer, as in YAML
+        snprintf(number, sizeof number, "%.17g", json_real_value(json));
+        if (!strpbrk(number, ".e")) strcat(number, ".0");
+        node->text = rot_arena_strdup(arena, number);
+        break;
+    case JSON_TRUE: node->text = "true"; break;
+    case JSON_FALSE: node->text = "false"; break;
+    case JSON_NULL: node->text = "null"; break;
     }
-    return node->text ? 0 : rot_no_memory(err, 0, "options");
+    return node->text ? node : NULL;
 }
 
-static int find_key(const char *key, const rot_key **out, char name[128], rot_err *err)
+static int find_key(const char *name, const rot_key **key, rot_err *err)
 {
-    if (!strcmp(key, "missing_glyph") || !strcmp(key, "on.missing_glyph"))
-        snprintf(name, 128, "on.missing_glyph");
-    else snprintf(name, 128, "%s%s", strncmp(key, "render.", 7) ? "render." : "", key);
-    *out = rot_key_find(rot_config_keys, rot_n_config_keys, name);
-    if (*out && (!strncmp(name, "render.", 7) || !strcmp(name, "on.missing_glyph"))) return 0;
-    const char *nearest = NULL;
-    size_t best = (size_t)-1;
-    for (size_t i = 0; i < rot_n_config_keys; i++) {
-        if (strncmp(rot_config_keys[i].name, "render.", 7)) continue;
-        size_t d = rot_edit_distance(name, rot_config_keys[i].name);
-        if (d < best) nearest = rot_config_keys[i].name + 7;
-        if (d < best) best = d;
-    }
-    ROT_FAIL(err, ROT_ERR_CONFIG, "unknown key '%s'; did you mean '%s'?", key, nearest);
+    char full[96], nearest[96];
+    const char *leaf = !strncmp(name, "render.", 7) ? name + 7 : name;
+    bool is_glyph = !strcmp(leaf, "missing_glyph") || !strcmp(name, "on.missing_glyph");
+    snprintf(full, sizeof full, is_glyph ? "on.missing_glyph" : "render.%.80s", leaf);
+    *key = rot_key_find(rot_config_keys, rot_n_config_keys, full);
+    if (*key) return 0;
+    rot_key_nearest("render", leaf, nearest);
+    const char *near_leaf = strncmp(nearest, "render.", 7) ? nearest : nearest + 7;
+    if (rot_edit_distance(leaf, "missing_glyph") < rot_edit_distance(leaf, near_leaf))
+        near_leaf = "missing_glyph";
+    ROT_FAIL(err, ROT_ERR_CONFIG, "there is no key '%.100s' of render; the nearest is '%s'", name,
+             near_leaf);
 }
 
-int rot_config_set_render(rot_render_options *options, const char *key_text, const char *json_value,
-                          rot_strings **strings, rot_err *err)
+static int set_key(rot_render_options *options, const rot_key *key, const json_t *json,
+                   rot_arena *arena, rot_err *err)
 {
-    const rot_key *key;
-    char name[128];
-    json_error_t e;
-    rot_node *node;
-    ROT_TRY(find_key(key_text, &key, name, err));
-    if (!*strings && !(*strings = rot_calloc(1, sizeof **strings))) return rot_no_memory(err, 0, "options");
-    json_t *json = json_loads(json_value, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
-    if (!json) ROT_FAIL(err, ROT_ERR_CONFIG, "%s: %s", key_text, e.text);
-    int rc = node_of(&(*strings)->arena, json, key_text, &node, err);
-    json_decref(json);
-    ROT_TRY(rc);
-    if (key->type == ROT_KEY_PRESET) {
-        rot_key word = *key;
-        int index = 0;
-        word.type = ROT_KEY_ENUM;
-        word.offset = 0;
-        ROT_TRY(rot_value_set(&(*strings)->arena, &index, &word, key_text, node, err));
-        rot_missing_glyph missing_glyph = options->missing_glyph;
-        rot_preset(key->words[index], options);
-        options->missing_glyph = missing_glyph;
-        return 0;
-    }
     rot_config config = {.render = *options, .on_missing_glyph = options->missing_glyph};
-    ROT_TRY(rot_value_set(&(*strings)->arena, &config, key, key_text, node, err));
+    const rot_node *node = to_node(arena, json, "option");
+    if (!node) return rot_no_memory(err, sizeof *node, "option");
+    ROT_TRY(rot_value_read(key, "", node, &config, arena, err));
     *options = config.render;
     options->missing_glyph = config.on_missing_glyph;
+    if (key->type == ROT_KEY_PRESET) rot_config_preset(options, rot_value_word(key, node));
     return 0;
+}
+
+int rot_config_set_render(rot_render_options *options, const char *name, const char *json_value,
+                          rot_strings **strings, rot_err *err)
+{
+    const rot_key *key = NULL;
+    json_error_t e;
+    ROT_TRY(find_key(name, &key, err));
+    if (!*strings && !(*strings = rot_calloc(1, sizeof **strings)))
+        return rot_no_memory(err, sizeof **strings, "options");
+    (*strings)->arena.block_bytes = 1024;
+    json_t *json = json_loads(json_value, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
+    if (!json)
+        ROT_FAIL(err, ROT_ERR_CONFIG, "%s: '%.100s' is no JSON value: %s", name, json_value,
+                 e.text);
+    int rc = set_key(options, key, json, &(*strings)->arena, err);
+    json_decref(json);
+    return rc;
 }
 
 void rot_config_free_strings(rot_strings **strings)

@@ -12,9 +12,9 @@ enum { MAX_DEPTH = 16, MAX_EXTENDS = 16 };
 typedef struct parse {
     yaml_parser_t parser;
     rot_arena *arena;
-    const char *name;   // file, or "--set ..."
+    const char *name; // file, or "--set ..."
     const char *folder;
-    bool is_set;        // errors and nodes say the name alone
+    bool is_set; // errors and nodes say the name alone
 } parse;
 
 static int no_memory(rot_err *err)
@@ -57,8 +57,10 @@ static int read_node(parse *p, const yaml_event_t *event, int depth, rot_node **
 
 static void append(rot_node *parent, rot_node **last, rot_node *child)
 {
-    if (*last) (*last)->next = child;
-    else parent->first = child;
+    if (*last)
+        (*last)->next = child;
+    else
+        parent->first = child;
     *last = child;
 }
 
@@ -77,14 +79,17 @@ static int read_list(parse *p, rot_node *list, int depth, rot_err *err)
 }
 
 static int read_key(parse *p, const yaml_event_t *event, const rot_node *map, const char **key,
-                    rot_err *err)
+                    const char **where, rot_err *err)
 {
     if (event->type != YAML_SCALAR_EVENT)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: a key is a word", place(p, event->start_mark));
     *key = rot_arena_strdup(p->arena, (const char *)event->data.scalar.value);
-    if (!*key) return no_memory(err);
+    *where = place(p, event->start_mark);
+    if (!*key || !*where) return no_memory(err);
+    if (strlen(*key) != event->data.scalar.length)
+        ROT_FAIL(err, ROT_ERR_CONFIG, "%s: U+0000 in a key", *where);
     if (rot_node_child(map, *key))
-        ROT_FAIL(err, ROT_ERR_CONFIG, "%s: the key '%s' is given twice", place(p, event->start_mark), *key);
+        ROT_FAIL(err, ROT_ERR_CONFIG, "%s: the key '%s' is given twice", *where, *key);
     return 0;
 }
 
@@ -93,10 +98,10 @@ static int read_map(parse *p, rot_node *map, int depth, rot_err *err)
     rot_node *last = NULL, *child;
     for (;;) {
         yaml_event_t event;
-        const char *key = NULL;
+        const char *key = NULL, *where = NULL;
         ROT_TRY(next_event(p, &event, err));
         bool end = event.type == YAML_MAPPING_END_EVENT;
-        int rc = end ? 0 : read_key(p, &event, map, &key, err);
+        int rc = end ? 0 : read_key(p, &event, map, &key, &where, err);
         yaml_event_delete(&event);
         if (rc < 0 || end) return rc;
         ROT_TRY(next_event(p, &event, err));
@@ -104,6 +109,7 @@ static int read_map(parse *p, rot_node *map, int depth, rot_err *err)
         yaml_event_delete(&event);
         ROT_TRY(rc);
         child->key = key;
+        child->key_where = where;
         append(map, &last, child);
     }
 }
@@ -222,29 +228,33 @@ static void unlink_child(rot_node *map, const rot_node *child)
     *at = child->next;
 }
 
-static int load(rot_arena *arena, const char *path, const char *const *chain, int depth, rot_node **out,
-                rot_err *err);
+static int load(rot_arena *arena, const char *path, const char *const *chain, int depth,
+                rot_node **out, rot_err *err);
 
 // Replaces `extends: FILE` by the file.
-static int extend(rot_arena *arena, rot_node **root, const char *const *chain, int depth, rot_err *err)
+static int extend(rot_arena *arena, rot_node **root, const char *const *chain, int depth,
+                  rot_err *err)
 {
     char path[4096];
     rot_node *extends = rot_node_child(*root, "extends"), *base;
     if (!extends) return 0;
     if (extends->kind != ROT_NODE_SCALAR || !*extends->text)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: extends takes the name of a file", extends->where);
-    if (extends->text[0] == '/' || !*extends->folder) snprintf(path, sizeof path, "%s", extends->text);
-    else ROT_TRY(rot_fs_join(path, sizeof path, extends->folder, extends->text, err));
+    if (extends->text[0] == '/' || !*extends->folder)
+        snprintf(path, sizeof path, "%s", extends->text);
+    else
+        ROT_TRY(rot_fs_join(path, sizeof path, extends->folder, extends->text, err));
     int rc = load(arena, path, chain, depth + 1, &base, err);
-    if (rc < 0) return rc == ROT_ERR_MISSING ? rot_err_prefix(err, "%s: extends: ", extends->where) : rc;
+    if (rc < 0)
+        return rc == ROT_ERR_MISSING ? rot_err_prefix(err, "%s: extends: ", extends->where) : rc;
     unlink_child(*root, extends);
     merge(base, *root);
     *root = base;
     return 0;
 }
 
-static int load(rot_arena *arena, const char *path, const char *const *chain, int depth, rot_node **out,
-                rot_err *err)
+static int load(rot_arena *arena, const char *path, const char *const *chain, int depth,
+                rot_node **out, rot_err *err)
 {
     const char *files[MAX_EXTENDS + 1];
     char *text = NULL, folder[4096] = "";
@@ -256,7 +266,9 @@ static int load(rot_arena *arena, const char *path, const char *const *chain, in
     }
     ROT_TRY(rot_fs_read(path, &text, &n_bytes, err));
     if (strchr(path, '/')) rot_fs_dirname(path, folder, sizeof folder);
-    parse p = {.arena = arena, .name = rot_arena_strdup(arena, path), .folder = rot_arena_strdup(arena, folder)};
+    parse p = {.arena = arena,
+               .name = rot_arena_strdup(arena, path),
+               .folder = rot_arena_strdup(arena, folder)};
     int rc = p.name && p.folder ? read_document(&p, text, n_bytes, out, err) : no_memory(err);
     rot_free(text);
     ROT_TRY(rc);
@@ -275,22 +287,30 @@ int rot_tree_set(rot_arena *arena, rot_node *root, const char *set, rot_err *err
 {
     char name[4096];
     const char *equals = strchr(set, '=');
-    if (!equals || equals == set) ROT_FAIL(err, ROT_ERR_CONFIG, "--set %s: not KEY=VALUE", set);
+    if (!equals || equals == set || *set == '.')
+        ROT_FAIL(err, ROT_ERR_CONFIG, "--set %s: not KEY=VALUE", set);
     snprintf(name, sizeof name, "--set %s", set);
     parse p = {.arena = arena, .name = rot_arena_strdup(arena, name), .folder = "", .is_set = true};
     char *path = rot_arena_strndup(arena, set, (size_t)(equals - set));
     rot_node *value = NULL;
     if (!p.name || !path) return no_memory(err);
-    ROT_TRY(read_document(&p, equals + 1, strlen(equals + 1), &value, err));
+    if (equals[1] == '#') { // a colour, where YAML would see a comment
+        value = new_node(&p, ROT_NODE_SCALAR, (yaml_mark_t){0});
+        if (!value || !(value->text = rot_arena_strdup(arena, equals + 1))) return no_memory(err);
+        value->quoted = true;
+    } else {
+        ROT_TRY(read_document(&p, equals + 1, strlen(equals + 1), &value, err));
+    }
     if (!value) ROT_FAIL(err, ROT_ERR_CONFIG, "%s: the value is empty", p.name);
     // a.b.c=VALUE is {a: {b: {c: VALUE}}}, put over the tree.
     rot_node *over = value;
-    for (char *dot; (dot = strrchr(path, '.')) || *path; ) {
+    for (char *dot; (dot = strrchr(path, '.')) || *path;) {
         const char *key = dot ? dot + 1 : path;
         if (!*key) ROT_FAIL(err, ROT_ERR_CONFIG, "%s: an empty part in the key", p.name);
         rot_node *map = rot_arena_alloc(arena, sizeof *map);
         if (!map) return no_memory(err);
         over->key = key;
+        over->key_where = p.name;
         *map = (rot_node){.kind = ROT_NODE_MAP, .first = over, .where = p.name, .folder = ""};
         over = map;
         if (!dot) break;

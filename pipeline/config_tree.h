@@ -19,6 +19,7 @@ typedef struct rot_node {
     struct rot_node *first;  // child
     struct rot_node *next;   // sibling
     const char *where;       // "FILE:LINE:COLUMN" or "--set KEY=VALUE"
+    const char *key_where;   // of its key
     const char *folder;      // that relative paths in it start from; "" is the working folder
 } rot_node;
 

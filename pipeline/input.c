@@ -68,9 +68,9 @@ void rot_input_close(rot_input **input)
 }
 
 // Marks the row bad; `at` is the byte within the row's text that the cause is seen at.
-__attribute__((format(printf, 6, 7))) static int bad(rot_input *in, rot_row *row, const place *where,
-                                                     const char *cause, uint64_t at, const char *format,
-                                                     ...)
+__attribute__((format(printf, 6, 7))) static int bad(rot_input *in, rot_row *row,
+                                                     const place *where, const char *cause,
+                                                     uint64_t at, const char *format, ...)
 {
     va_list args;
     int n = snprintf(in->bad, sizeof in->bad, "%s:%llu: byte %llu: ", row->file,
@@ -99,7 +99,8 @@ static int parse_json(rot_input *in, const place *where, rot_row *row)
     uint64_t at = e.position > 0 ? (uint64_t)e.position : 0;
     if (!strncmp(e.text, "invalid Unicode", 15)) // a lone surrogate
         return bad(in, row, where, "utf8", at, "%s", e.text);
-    if (json_error_code(&e) == json_error_null_character || json_error_code(&e) == json_error_null_byte_in_key)
+    if (json_error_code(&e) == json_error_null_character ||
+        json_error_code(&e) == json_error_null_byte_in_key)
         return bad(in, row, where, "nul", at, "U+0000 in a key");
     return bad(in, row, where, "json", at, "%s", e.text);
 }
@@ -126,8 +127,8 @@ static int keep(rot_input *in, rot_span span, const char **text, size_t *n_bytes
     return *text ? 0 : rot_no_memory(err, span.n_bytes, "row");
 }
 
-static int keep_parts(rot_input *in, rot_row *row, rot_span question, rot_span trace, rot_span answer,
-                      rot_err *err)
+static int keep_parts(rot_input *in, rot_row *row, rot_span question, rot_span trace,
+                      rot_span answer, rot_err *err)
 {
     if (in->split->strip_calculator) {
         char *stripped = rot_arena_alloc(&in->arena, trace.n_bytes);
@@ -149,7 +150,8 @@ static int parse_jsonl(rot_input *in, const place *where, rot_row *row, rot_err 
 {
     rot_span question, trace, answer;
     ROT_TRY(parse_json(in, where, row));
-    if (row->bad || !field(in, where, row, or_default(in->split->key_question, "question"), &question) ||
+    if (row->bad ||
+        !field(in, where, row, or_default(in->split->key_question, "question"), &question) ||
         !field(in, where, row, or_default(in->split->key_cot, "cot"), &trace) ||
         !field(in, where, row, or_default(in->split->key_answer, "answer"), &answer))
         return 0;
@@ -161,7 +163,8 @@ static int parse_gsm8k(rot_input *in, const place *where, rot_row *row, rot_err 
     rot_span question, both, trace, answer;
     const char *key = or_default(in->split->key_answer, "answer");
     ROT_TRY(parse_json(in, where, row));
-    if (row->bad || !field(in, where, row, or_default(in->split->key_question, "question"), &question) ||
+    if (row->bad ||
+        !field(in, where, row, or_default(in->split->key_question, "question"), &question) ||
         !field(in, where, row, key, &both))
         return 0;
     if (!rot_split_hashes(both, &trace, &answer))
@@ -174,7 +177,8 @@ static int parse_math(rot_input *in, const place *where, rot_row *row, rot_err *
     rot_span question, trace, answer;
     const char *key = or_default(in->split->key_cot, "solution");
     ROT_TRY(parse_json(in, where, row));
-    if (row->bad || !field(in, where, row, or_default(in->split->key_question, "problem"), &question) ||
+    if (row->bad ||
+        !field(in, where, row, or_default(in->split->key_question, "problem"), &question) ||
         !field(in, where, row, key, &trace))
         return 0;
     if (in->split->key_answer) {
@@ -194,12 +198,14 @@ static int parse_coconut(rot_input *in, const place *where, rot_row *row, rot_er
     size_t i;
     json_t *step;
     ROT_TRY(parse_json(in, where, row));
-    if (row->bad || !field(in, where, row, or_default(in->split->key_question, "question"), &question) ||
+    if (row->bad ||
+        !field(in, where, row, or_default(in->split->key_question, "question"), &question) ||
         !field(in, where, row, or_default(in->split->key_answer, "answer"), &answer))
         return 0;
     json_t *steps = json_object_get(in->json, key);
     if (!json_is_array(steps)) return bad(in, row, where, "key", 0, "'%s' is no list", key);
-    json_array_foreach(steps, i, step) {
+    json_array_foreach(steps, i, step)
+    {
         const char *text = json_string_value(step);
         if (!text) {
             rot_str_free(&trace);
@@ -212,9 +218,10 @@ static int parse_coconut(rot_input *in, const place *where, rot_row *row, rot_er
         if (i) rot_str_puts(&trace, " ");
         rot_str_puts(&trace, text);
     }
-    int rc = trace.failed ? rot_no_memory(err, 0, "steps")
-                          : keep_parts(in, row, question, (rot_span){trace.text ? trace.text : "", trace.n_bytes},
-                                       answer, err);
+    int rc = trace.failed
+                 ? rot_no_memory(err, 0, "steps")
+                 : keep_parts(in, row, question,
+                              (rot_span){trace.text ? trace.text : "", trace.n_bytes}, answer, err);
     rot_str_free(&trace);
     return rc;
 }
@@ -254,8 +261,10 @@ static int set_id(rot_input *in, const place *where, rot_row *row, rot_err *err)
 {
     rot_span id;
     bool added = true;
-    const char *key = or_default(in->split->key_id, in->split->format == ROT_INPUT_JSONL ? "id" : NULL);
-    json_t *own = key && in->split->format != ROT_INPUT_GSM8K_AUG ? json_object_get(in->json, key) : NULL;
+    const char *key =
+        or_default(in->split->key_id, in->split->format == ROT_INPUT_JSONL ? "id" : NULL);
+    json_t *own =
+        key && in->split->format != ROT_INPUT_GSM8K_AUG ? json_object_get(in->json, key) : NULL;
     if (own && !field(in, where, row, key, &id)) return 0;
     if (!own) {
         int n = snprintf(in->ordinal, sizeof in->ordinal, "%llu", (unsigned long long)row->index);
@@ -273,7 +282,8 @@ static int set_id(rot_input *in, const place *where, rot_row *row, rot_err *err)
 static int parse_row(rot_input *in, const place *where, bool too_long, rot_row *row, rot_err *err)
 {
     rot_arena_reset(&in->arena);
-    if (too_long) return bad(in, row, where, "format", 0, "longer than %d bytes", ROT_LINE_MAX_BYTES);
+    if (too_long)
+        return bad(in, row, where, "format", 0, "longer than %d bytes", ROT_LINE_MAX_BYTES);
     switch (in->split->format) {
     case ROT_INPUT_JSONL: ROT_TRY(parse_jsonl(in, where, row, err)); break;
     case ROT_INPUT_GSM8K: ROT_TRY(parse_gsm8k(in, where, row, err)); break;
@@ -319,9 +329,8 @@ int rot_input_next(rot_input *in, rot_row *row, rot_err *err)
             rot_stream_close(&in->stream);
             continue;
         }
-        *row = (rot_row){.index = in->next_index++,
-                         .file = in->split->files[in->file - 1],
-                         .line = where.line};
+        *row = (rot_row){
+            .index = in->next_index++, .file = in->split->files[in->file - 1], .line = where.line};
         rc = parse_row(in, &where, too_long, row, err);
         return rc < 0 ? rc : 1;
     }

@@ -41,13 +41,19 @@ typedef struct nesting {
 
 static void step(nesting *n, int byte)
 {
-    if (n->escaped) n->escaped = false;
+    if (n->escaped)
+        n->escaped = false;
     else if (n->in_string) {
-        if (byte == '\\') n->escaped = true;
-        else if (byte == '"') n->in_string = false;
-    } else if (byte == '"') n->in_string = true;
-    else if (byte == '{' || byte == '[') n->depth++;
-    else if (byte == '}' || byte == ']') n->depth--;
+        if (byte == '\\')
+            n->escaped = true;
+        else if (byte == '"')
+            n->in_string = false;
+    } else if (byte == '"')
+        n->in_string = true;
+    else if (byte == '{' || byte == '[')
+        n->depth++;
+    else if (byte == '}' || byte == ']')
+        n->depth--;
 }
 
 // Nothing but white space may follow the closing bracket.
@@ -69,18 +75,22 @@ int rot_array_next(rot_stream *stream, rot_array_state *state, rot_str *text, ro
     *state = ROT_ARRAY_WITHIN;
     ROT_TRY(skip_space(stream, &byte, err));
     if (first && byte == ']') return end(stream, state, err);
-    *out = (rot_element){.line = rot_stream_line_number(stream), .offset = rot_stream_offset(stream) - 1};
+    *out = (rot_element){.line = rot_stream_line_number(stream),
+                         .offset = rot_stream_offset(stream) - 1};
     text->n_bytes = 0;
-    for (nesting n = {0};; ) {
+    for (nesting n = {0};;) {
         if (byte < 0) return fail(stream, "the array does not end", err);
         if (!n.in_string && n.depth == 0 && (byte == ',' || byte == ']')) break;
         step(&n, byte);
-        if (text->n_bytes < ROT_LINE_MAX_BYTES) rot_str_add(text, &(char){(char)byte}, 1);
-        else out->too_long = true;
+        if (text->n_bytes < ROT_LINE_MAX_BYTES)
+            rot_str_add(text, &(char){(char)byte}, 1);
+        else
+            out->too_long = true;
         ROT_TRY(rot_stream_byte(stream, &byte, err));
     }
     rot_str_add(text, "", 0);
-    if (text->failed) return rot_err_set(err, ROT_ERR_NO_MEMORY, "out of memory for an array element");
+    if (text->failed)
+        return rot_err_set(err, ROT_ERR_NO_MEMORY, "out of memory for an array element");
     if (byte == ']') ROT_TRY(end(stream, state, err));
     return 1;
 }

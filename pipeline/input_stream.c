@@ -20,15 +20,15 @@ struct rot_stream {
     z_stream gzip;
     bool gzip_open;
     ZSTD_DStream *zstd;
-    bool frame_open;                // within a gzip member or zstd frame
-    unsigned char in[CHUNK];        // as it lies in the file
+    bool frame_open;         // within a gzip member or zstd frame
+    unsigned char in[CHUNK]; // as it lies in the file
     size_t in_at, in_end;
-    uint64_t in_offset;             // of in[in_at] in the file
-    bool in_done;                   // the file has no more
-    unsigned char out[CHUNK];       // decompressed, for rot_stream_byte and _line
+    uint64_t in_offset;       // of in[in_at] in the file
+    bool in_done;             // the file has no more
+    unsigned char out[CHUNK]; // decompressed, for rot_stream_byte and _line
     size_t out_at, out_end;
-    uint64_t out_offset;            // of out[out_at]
-    char *line;                     // the current line
+    uint64_t out_offset; // of out[out_at]
+    char *line;          // the current line
     size_t line_capacity;
     uint64_t line_number;
 };
@@ -128,7 +128,8 @@ static int read_gzip(rot_stream *s, void *bytes, size_t n_bytes, size_t *n_read,
     consume(s, left - s->gzip.avail_in);
     *n_read = n_bytes - s->gzip.avail_out;
     if (!left && !*n_read && rc != Z_STREAM_END) return broken(s, "gzip", "truncated", err);
-    if (rc == Z_STREAM_END) s->frame_open = false;
+    if (rc == Z_STREAM_END)
+        s->frame_open = false;
     else if (rc != Z_OK && rc != Z_BUF_ERROR)
         return broken(s, "gzip", s->gzip.msg ? s->gzip.msg : "broken", err);
     return 0;
@@ -156,9 +157,12 @@ int rot_stream_read(rot_stream *s, void *bytes, size_t n_bytes, size_t *n_read, 
         ROT_TRY(fill(s, err));
         bool at_end = s->in_at == s->in_end;
         uint64_t before = s->in_offset;
-        if (s->packing == PLAIN) ROT_TRY(read_plain(s, bytes, n_bytes, n_read));
-        else if (s->packing == GZIP) ROT_TRY(read_gzip(s, bytes, n_bytes, n_read, err));
-        else ROT_TRY(read_zstd(s, bytes, n_bytes, n_read, err));
+        if (s->packing == PLAIN)
+            ROT_TRY(read_plain(s, bytes, n_bytes, n_read));
+        else if (s->packing == GZIP)
+            ROT_TRY(read_gzip(s, bytes, n_bytes, n_read, err));
+        else
+            ROT_TRY(read_zstd(s, bytes, n_bytes, n_read, err));
         if (*n_read || at_end) return 0;
         if (s->in_offset == before) return broken(s, "compressed", "makes no progress", err);
     }

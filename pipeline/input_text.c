@@ -49,8 +49,10 @@ static bool braces(rot_span text, size_t open, rot_span *content)
     size_t depth = 0;
     for (size_t i = open; i < text.n_bytes; i++) {
         char c = text.text[i];
-        if (c == '\\') i++;
-        else if (c == '{') depth++;
+        if (c == '\\')
+            i++;
+        else if (c == '{')
+            depth++;
         else if (c == '}' && --depth == 0) {
             *content = (rot_span){text.text + open + 1, i - open - 1};
             return true;

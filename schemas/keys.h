@@ -9,7 +9,8 @@
 typedef enum rot_key_type {
     ROT_KEY_STRING,
     ROT_KEY_NAME,    // a string of letters, digits, dot, dash and underscore
-    ROT_KEY_FOLDER,  // a path, relative to the file that says it
+    ROT_KEY_ROOT,    // a folder that is made, relative to the file that says it
+    ROT_KEY_FOLDER,  // one that must be there
     ROT_KEY_FILES,   // a list of paths or globs
     ROT_KEY_FONTS,   // a list of font files or family names
     ROT_KEY_INTEGER, // int
@@ -22,7 +23,7 @@ typedef enum rot_key_type {
     ROT_KEY_PRESET   // render.preset: no field, sets the section's defaults
 } rot_key_type;
 
-// Where a key has an effect. Elsewhere a value other than the default is an error.
+// Where a key has an effect. Elsewhere it is an error to give it.
 typedef enum rot_key_when {
     ROT_WHEN_ALWAYS,
     ROT_WHEN_LINE_MODE,
@@ -31,12 +32,14 @@ typedef enum rot_key_when {
     ROT_WHEN_ENCODE  // the config has an encode section
 } rot_key_when;
 
+enum { ROT_KEY_MAX_WORDS = 8 };
+
 typedef struct rot_key {
     const char *name; // with dots; split keys without "splits.NAME."
     rot_key_type type;
     size_t offset, size; // of the field
     double min, max;     // integers, counts and numbers
-    const char *words[8]; // enums
+    const char *words[ROT_KEY_MAX_WORDS]; // enums
     const char *by_default; // as YAML; NULL: required
     rot_key_when when;
     const char *doc;
@@ -49,9 +52,15 @@ extern const size_t rot_n_split_keys;
 
 // The key of that name, or NULL.
 const rot_key *rot_key_find(const rot_key *keys, size_t n, const char *name);
-// The key of the table (or the section of one) nearest in spelling to `name`. Static storage.
-const char *rot_key_nearest(const rot_key *keys, size_t n, const char *name);
+// The valid key nearest in spelling to `word` as a child of `section` ("" for the top): one of that
+// section, or one of another that ends in just that word. A full name in `out`.
+void rot_key_nearest(const char *section, const char *word, char out[96]);
 // Edit distance of two words (insert, delete, replace, swap of neighbours: 1 each).
 size_t rot_edit_distance(const char *a, const char *b);
+
+// Keys of a split that have an effect with its format (a rot_input_format).
+bool rot_split_key_applies(const rot_key *key, int format);
+// The field that `key` ("keys.cot") names unless told otherwise; NULL: none.
+const char *rot_split_key_default(const rot_key *key, int format);
 
 #endif
