@@ -1,0 +1,154 @@
+"""The tower against transformers' Qwen3VLVisionModel on random checkpoints, both against float64.
+
+Gates: float32 per-token relative L2 <= 1e-4; bf16 mean token cosine >= 0.999 and relative L2 no more than
+1.5 times that of transformers in bf16. All images of a case go through one call: one packed batch."""
+import json
+
+import numpy as np
+import pytest
+
+import peer_torch  # noqa: F401  (before transformers)
+import torch
+from safetensors.torch import load_file
+from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
+
+# width and height in pixels of images for the native geometry: grids of 2 x 270 (over 256 wide), 4 x 96,
+# 8 x 20, 2 x 2, 12 x 6, 2 x 188
+SIZES = [(4300, 32), (1530, 64), (320, 128), (20, 9), (90, 190), (3000, 32)]
+FEW = [(2400, 32), (320, 128)]
+
+
+def custom(depth, width, heads, mlp, out):
+    return ["--arch", "custom", "--depth", depth, "--width", width, "--heads", heads, "--mlp", mlp, "--out", out]
+
+
+CASES = {
+    "tiny": (["--arch", "tiny"], SIZES),
+    "odd-144": (custom(4, 144, 2, 4304, 320), SIZES),
+    "odd-576": (custom(4, 576, 8, 4304, 1000), SIZES),
+    "2b-4-blocks": (custom(4, 1024, 16, 4096, 2048), SIZES),
+    "4b-4-blocks": (custom(4, 1024, 16, 4096, 2560), SIZES),
+    "8b-4-blocks": (custom(4, 1152, 16, 4304, 4096), SIZES),
+    "4b-full": (["--arch", "4b"], FEW),
+}
+
+
+def write_image(path, width, height, seed):
+    """Dark strokes on white, some noise: contrast as text has it."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((height, width), 255, np.uint8)
+    for _ in range(width // 6):
+        x, y = rng.integers(width), rng.integers(height)
+        pixels[y : y + rng.integers(1, 9), x : x + rng.integers(1, 4)] = rng.integers(0, 120)
+    noise = rng.integers(0, 4, pixels.shape, dtype=np.uint8)
+    path.write_bytes(b"P5\n%d %d\n255\n" % (width, height) + (pixels - noise).tobytes())
+
+
+def torch_model(checkpoint, dtype, attention):
+    config = Qwen3VLVisionConfig(**json.loads((checkpoint / "config.json").read_text())["vision_config"])
+    config._attn_implementation = attention
+    model = Qwen3VLVisionModel(config)
+    rotation = model.rotary_pos_emb.inv_freq.clone()
+    weights = {}
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        for name, tensor in load_file(file).items():
+            if "visual." in name:
+                weights[name.split("visual.", 1)[1]] = tensor
+    model.load_state_dict(weights)
+    model = model.to(dtype).eval()
+    # from_pretrained keeps this buffer in float32 (it is no parameter); .to(bfloat16) would round it
+    model.rotary_pos_emb.inv_freq = rotation.to(torch.float64 if dtype == torch.float64 else torch.float32)
+    return model
+
+
+def run_torch(checkpoint, dtype, pixels, grid, attention="sdpa"):
+    with torch.no_grad():
+        merged, _ = torch_model(checkpoint, dtype, attention)(pixels.to(dtype), grid)
+    return merged.double()
+
+
+class Case:
+    def __init__(self, folder, rotoscope, arguments, sizes):
+        self.folder, self.rotoscope = folder, rotoscope
+        self.checkpoint = folder / "checkpoint"
+        rotoscope("init-model", self.checkpoint, *arguments)
+        self.images = [folder / f"i{i}.pgm" for i in range(len(sizes))]
+        for i, (path, (width, height)) in enumerate(zip(self.images, sizes)):
+            write_image(path, width, height, i)
+        stored = self.encode("--pixels")
+        self.pixels = torch.cat([stored[f"i{i}.pixels"] for i in range(len(sizes))])
+        self.grid = torch.stack([stored[f"i{i}.grid"] for i in range(len(sizes))])
+        self.exact = run_torch(self.checkpoint, torch.float64, self.pixels, self.grid)
+
+    def encode(self, *options):
+        out = self.folder / "out.safetensors"
+        self.rotoscope("encode", "-m", self.checkpoint, *self.images, "-o", out, "--geometry", "native", *options)
+        return load_file(out)
+
+    def tokens(self, *options):
+        stored = self.encode(*options)
+        return torch.cat([stored[f"i{i}"] for i in range(len(self.images))])
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def case(request, tmp_path_factory, rotoscope):
+    made = Case(tmp_path_factory.mktemp(request.param), rotoscope, *CASES[request.param])
+    yield made
+    for file in made.checkpoint.glob("*.safetensors"):
+        file.unlink()  # a full one has 800 MB
+
+
+def relative(x, exact):
+    return ((x - exact).norm() / exact.norm()).item()
+
+
+def per_token(x, exact):
+    return ((x - exact).norm(dim=1) / exact.norm(dim=1)).max().item()
+
+
+def test_f32_equals_float64(case):
+    got = case.tokens("--dtype", "f32")
+    assert got.dtype == torch.float32 and got.shape == case.exact.shape
+    worst = per_token(got.double(), case.exact)
+    print(f"\nf32 ref: worst token {worst:.2e}")
+    assert worst <= 1e-4
+
+
+def test_f32_equals_transformers_f32(case):
+    theirs = run_torch(case.checkpoint, torch.float32, case.pixels, case.grid, "eager")
+    assert per_token(case.tokens("--dtype", "f32").double(), theirs) <= 1e-4
+
+
+def test_bf16_is_as_near_as_transformers(case):
+    theirs = relative(run_torch(case.checkpoint, torch.bfloat16, case.pixels, case.grid), case.exact)
+    for backend in ("onednn", "ref"):
+        if backend == "onednn":
+            done = case.rotoscope("encode", "-m", case.checkpoint, case.images[-1], "-o", case.folder / "probe.safetensors",
+                                  "--geometry", "native", "--backend", "onednn", check=False)
+            if done.returncode == 2 and b"onednn" in done.stderr:
+                continue  # this machine or this build lacks it
+        got = case.tokens("--backend", backend)
+        assert got.dtype == torch.bfloat16
+        got = got.double()
+        cosine = torch.nn.functional.cosine_similarity(got, case.exact, dim=1)
+        ours = relative(got, case.exact)
+        print(f"\nbf16 {backend}: relative L2 {ours:.2e} (transformers {theirs:.2e}), cosine mean "
+              f"{cosine.mean():.6f} min {cosine.min():.6f}")
+        assert cosine.mean() >= 0.999
+        assert ours <= 1.5 * theirs
+
+
+def test_checkpoint_would_show_mistakes(case):
+    """Weights under which a mistake is invisible would make the other tests worthless."""
+    with torch.no_grad():
+        model = torch_model(case.checkpoint, torch.float32, "sdpa")
+        x, grid = case.pixels.float(), case.grid
+        model.rotary_pos_emb.inv_freq.zero_()  # no rotation
+        assert relative(model(x, grid)[0].double(), case.exact) > 0.02
+        model = torch_model(case.checkpoint, torch.float32, "sdpa")
+        model.pos_embed.weight.copy_(model.pos_embed.weight.roll(1, 0))  # positions off by one column
+        assert relative(model(x, grid)[0].double(), case.exact) > 0.02
+        model = torch_model(case.checkpoint, torch.float32, "sdpa")
+        model.merger.act_fn = torch.nn.GELU(approximate="tanh")  # the blocks' GELU in the merger
+        assert per_token(model(x, grid)[0].double(), case.exact) > 1e-4
