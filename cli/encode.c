@@ -69,7 +69,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "--geometry is released, patch16 or native, not '%s'", arg);
         return 0;
     case KEY_DTYPE:
-        if (strcmp(arg, "bf16") && strcmp(arg, "f32")) argp_error(state, "--dtype is bf16 or f32, not '%s'", arg);
+        if (strcmp(arg, "bf16") && strcmp(arg, "f32"))
+            argp_error(state, "--dtype is bf16 or f32, not '%s'", arg);
         args->encoder.dtype = !strcmp(arg, "f32") ? ROT_DTYPE_F32 : ROT_DTYPE_BF16;
         return 0;
     case KEY_BACKEND: args->encoder.backend = arg; return 0;
@@ -99,8 +100,8 @@ static int check_stems(const encode_args *args)
     int code = 0;
     for (size_t i = 1; i < args->n_inputs && !code; i++)
         if (!strcmp(order[i - 1]->stem, order[i]->stem))
-            code = cli_usage("%s and %s: both would be the tensor '%s'", order[i - 1]->path, order[i]->path,
-                             order[i]->stem);
+            code = cli_usage("%s and %s: both would be the tensor '%s'", order[i - 1]->path,
+                             order[i]->path, order[i]->stem);
     free(order);
     return code;
 }
@@ -124,8 +125,8 @@ static int measure(encode_args *args, const rot_preprocessor *preprocessor)
         at->width_px = image.width_px;
         at->height_px = image.height_px;
         rot_image_release(&image);
-        if (rot_geometry_grid(args->encoder.geometry, preprocessor, at->width_px, at->height_px, &at->grid,
-                              &err) < 0)
+        if (rot_geometry_grid(args->encoder.geometry, preprocessor, at->width_px, at->height_px,
+                              &at->grid, &err) < 0)
             return fail_at(at, &err);
     }
     return 0;
@@ -146,19 +147,22 @@ static size_t features(const rot_preprocessor *p)
     return (size_t)(3 * p->temporal * p->patch_px * p->patch_px);
 }
 
-static int declare(const encode_args *args, const rot_encoder_info *info, rot_tensor_file *file, rot_err *err)
+static int declare(const encode_args *args, const rot_encoder_info *info, rot_tensor_file *file,
+                   rot_err *err)
 {
     for (size_t i = 0; i < args->n_inputs; i++) {
         const input *at = &args->inputs[i];
         if (!args->pixels) {
             const int64_t shape[] = {at->grid.k, info->out_width};
-            if (rot_tensor_file_declare(file, at->stem, args->encoder.dtype == ROT_DTYPE_F32 ? "F32" : "BF16",
+            if (rot_tensor_file_declare(file, at->stem,
+                                        args->encoder.dtype == ROT_DTYPE_F32 ? "F32" : "BF16",
                                         shape, 2, err) < 0)
                 return err->code;
             continue;
         }
         char name[4096 + 16];
-        const int64_t shape[] = {at->grid.n_patches, (int64_t)features(&info->preprocessor)}, three[] = {3};
+        const int64_t shape[] = {at->grid.n_patches, (int64_t)features(&info->preprocessor)},
+                      three[] = {3};
         snprintf(name, sizeof name, "%.4000s.pixels", at->stem);
         if (rot_tensor_file_declare(file, name, "F32", shape, 2, err) < 0) return err->code;
         snprintf(name, sizeof name, "%.4000s.grid", at->stem);
@@ -167,15 +171,16 @@ static int declare(const encode_args *args, const rot_encoder_info *info, rot_te
     return 0;
 }
 
-static int write_pixels(const encode_args *args, const rot_encoder_info *info, rot_tensor_file *file,
-                        const volatile sig_atomic_t *stop)
+static int write_pixels(const encode_args *args, const rot_encoder_info *info,
+                        rot_tensor_file *file, const volatile sig_atomic_t *stop)
 {
     float *pixels = NULL;
     size_t capacity = 0;
     int code = 0;
     for (size_t i = 0; i < args->n_inputs && !code && !*stop; i++) {
         const input *at = &args->inputs[i];
-        const size_t n_bytes = (size_t)at->grid.n_patches * features(&info->preprocessor) * sizeof *pixels;
+        const size_t n_bytes =
+            (size_t)at->grid.n_patches * features(&info->preprocessor) * sizeof *pixels;
         const int64_t grid[] = {1, at->grid.grid_h, at->grid.grid_w};
         rot_image image = {0};
         rot_err err = {0};
@@ -188,8 +193,8 @@ static int write_pixels(const encode_args *args, const rot_encoder_info *info, r
             break;
         }
         if ((code = read_again(at, &image))) break;
-        if (rot_geometry_pixels(args->encoder.geometry, &info->preprocessor, &image, args->encoder.background,
-                                &at->grid, pixels, &err) < 0)
+        if (rot_geometry_pixels(args->encoder.geometry, &info->preprocessor, &image,
+                                args->encoder.background, &at->grid, pixels, &err) < 0)
             code = fail_at(at, &err);
         else if (rot_tensor_file_write(file, pixels, n_bytes, &err) < 0 ||
                  rot_tensor_file_write(file, grid, sizeof grid, &err) < 0)
@@ -213,8 +218,8 @@ static size_t batch_size(const encode_args *args, size_t first)
     return n;
 }
 
-static int write_batch(const encode_args *args, size_t first, size_t n, const rot_encoder_info *info,
-                       rot_encoder *encoder, rot_tensor_file *file)
+static int write_batch(const encode_args *args, size_t first, size_t n,
+                       const rot_encoder_info *info, rot_encoder *encoder, rot_tensor_file *file)
 {
     rot_image images[BATCH_IMAGES] = {0};
     rot_grid grids[BATCH_IMAGES];
@@ -223,11 +228,13 @@ static int write_batch(const encode_args *args, size_t first, size_t n, const ro
     int code = 0;
     for (size_t i = 0; i < n && !code; i++) {
         grids[i] = args->inputs[first + i].grid;
-        n_bytes += (size_t)grids[i].k * (size_t)info->out_width * (args->encoder.dtype == ROT_DTYPE_F32 ? 4 : 2);
+        n_bytes += (size_t)grids[i].k * (size_t)info->out_width *
+                   (args->encoder.dtype == ROT_DTYPE_F32 ? 4 : 2);
         code = read_again(&args->inputs[first + i], &images[i]);
     }
     void *out = code ? NULL : malloc(n_bytes);
-    if (!code && !out) code = cli_fail(&(rot_err){.code = ROT_ERR_NO_MEMORY, .message = "out of memory"});
+    if (!code && !out)
+        code = cli_fail(&(rot_err){.code = ROT_ERR_NO_MEMORY, .message = "out of memory"});
     if (!code && (rot_encoder_encode(encoder, images, grids, n, out, &err) < 0 ||
                   rot_tensor_file_write(file, out, n_bytes, &err) < 0))
         code = cli_fail(&err);
@@ -237,8 +244,8 @@ static int write_batch(const encode_args *args, size_t first, size_t n, const ro
     return code;
 }
 
-static int write_embeddings(const encode_args *args, const rot_encoder_info *info, rot_tensor_file *file,
-                            const volatile sig_atomic_t *stop)
+static int write_embeddings(const encode_args *args, const rot_encoder_info *info,
+                            rot_tensor_file *file, const volatile sig_atomic_t *stop)
 {
     rot_encoder *encoder = NULL;
     rot_err err = {0};
@@ -248,7 +255,8 @@ static int write_embeddings(const encode_args *args, const rot_encoder_info *inf
         size_t n = batch_size(args, at);
         code = write_batch(args, at, n, info, encoder, file);
         at += n;
-        if (args->common.verbose && !code) fprintf(stderr, "%zu of %zu images\n", at, args->n_inputs);
+        if (args->common.verbose && !code)
+            fprintf(stderr, "%zu of %zu images\n", at, args->n_inputs);
     }
     rot_encoder_close(&encoder);
     return code;
@@ -258,9 +266,10 @@ static void print_json(const encode_args *args)
 {
     for (size_t i = 0; i < args->n_inputs; i++) {
         const input *at = &args->inputs[i];
-        json_t *line = json_pack("{s:s%, s:s%, s:i, s:i, s:i, s:[iii]}", "file", at->path, strlen(at->path), "name",
-                                 at->stem, strlen(at->stem), "width", at->width_px, "height", at->height_px, "k",
-                                 at->grid.k, "grid", 1, at->grid.grid_h, at->grid.grid_w);
+        json_t *line =
+            json_pack("{s:s%, s:s%, s:i, s:i, s:i, s:[iii]}", "file", at->path, strlen(at->path),
+                      "name", at->stem, strlen(at->stem), "width", at->width_px, "height",
+                      at->height_px, "k", at->grid.k, "grid", 1, at->grid.grid_h, at->grid.grid_w);
         if (line && json_dumpf(line, stdout, JSON_COMPACT) == 0) putchar('\n');
         json_decref(line);
     }
@@ -279,7 +288,8 @@ static int encode(encode_args *args)
     if (rot_tensor_file_new(args->output, &file, &err) < 0 || declare(args, &info, file, &err) < 0)
         code = cli_fail(&err);
     else
-        code = args->pixels ? write_pixels(args, &info, file, stop) : write_embeddings(args, &info, file, stop);
+        code = args->pixels ? write_pixels(args, &info, file, stop)
+                            : write_embeddings(args, &info, file, stop);
     if (!code && *stop) {
         fputs("rotoscope: stopped; nothing is written\n", stderr);
         code = rot_exit_code(ROT_ERR_STOPPED);

@@ -5,13 +5,25 @@
 
 #include "cli/cli.h"
 
-enum { KEY_ARCH = 1, KEY_SEED, KEY_TOKENIZER, KEY_TEXT, KEY_DTYPE, KEY_DEPTH, KEY_WIDTH, KEY_HEADS, KEY_MLP, KEY_OUT };
+enum {
+    KEY_ARCH = 1,
+    KEY_SEED,
+    KEY_TOKENIZER,
+    KEY_TEXT,
+    KEY_DTYPE,
+    KEY_DEPTH,
+    KEY_WIDTH,
+    KEY_HEADS,
+    KEY_MLP,
+    KEY_OUT
+};
 
 static const struct argp_option options[] = {
     {0, 'o', "DIR", 0, "the folder to make (the same as naming it without -o)", 0},
     {"arch", KEY_ARCH, "NAME", 0, "tiny (default), 2b, 4b, 8b, or custom with all sizes below", 0},
     {"seed", KEY_SEED, "N", 0, "of the random weights (0); the same seed gives the same bytes", 0},
-    {"tokenizer", KEY_TOKENIZER, "DIR", 0, "copy this tokenizer (default: a small one that is built in)", 0},
+    {"tokenizer", KEY_TOKENIZER, "DIR", 0,
+     "copy this tokenizer (default: a small one that is built in)", 0},
     {"text", KEY_TEXT, 0, 0, "write the text model's tensors too", 0},
     {"dtype", KEY_DTYPE, "TYPE", 0, "bf16 (default), f16 or f32", 0},
     {"depth", KEY_DEPTH, "N", 0, "blocks of the tower", 1},

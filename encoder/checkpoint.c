@@ -13,21 +13,23 @@
 
 enum { PATH_BYTES = 4096, NAME_BYTES = 128 };
 
+struct entry {
+    char name[NAME_BYTES]; // canonical
+    const rot_tensor *tensor;
+};
+
 struct rot_checkpoint {
     rot_vision_config config;
     rot_preprocessor preprocessor;
     rot_safetensors *file;
-    struct entry {
-        char name[NAME_BYTES]; // canonical
-        const rot_tensor *tensor;
-    } *entries; // sorted by name
+    struct entry *entries; // sorted by name
     size_t n_entries;
     int64_t n_parameters;
 };
 
 // `format` takes an index (%.0d prints nothing for 0) and "weight" or "bias".
-static void declare(rot_tower_tensor *out, int n_dims, const int64_t *shape, const char *format, int i,
-                    const char *part)
+static void declare(rot_tower_tensor *out, int n_dims, const int64_t *shape, const char *format,
+                    int i, const char *part)
 {
     snprintf(out->name, sizeof out->name, format, i, part);
     out->n_dims = n_dims;
@@ -103,8 +105,8 @@ static int check_tensor(const rot_tensor *tensor, const rot_tower_tensor *wanted
     return 0;
 }
 
-// The prefix under which the tower lies. The patch embedding decides; without it the one under which
-// the first block's norm lies, so that the error can name what is missing.
+// The prefix under which the tower lies. The patch embedding decides; without it the one under
+// which the first block's norm lies, so that the error can name what is missing.
 static const char *find_prefix(const rot_safetensors *file)
 {
     static const char *const prefixes[] = {"model.visual.", "visual.", ""};
@@ -127,9 +129,11 @@ static int find_tensors(rot_checkpoint *checkpoint, const char *dir, rot_err *er
 {
     const char *prefix = find_prefix(checkpoint->file);
     if (!prefix)
-        ROT_FAIL(err, ROT_ERR_FORMAT,
-                 "%s: no vision tower in its tensors (no patch_embed.proj.weight under 'model.visual.', "
-                 "'visual.' or without a prefix)", dir);
+        ROT_FAIL(
+            err, ROT_ERR_FORMAT,
+            "%s: no vision tower in its tensors (no patch_embed.proj.weight under 'model.visual.', "
+            "'visual.' or without a prefix)",
+            dir);
     size_t n = rot_tower_tensor_count(&checkpoint->config);
     rot_tower_tensor *wanted = rot_malloc(n * sizeof *wanted);
     checkpoint->entries = rot_malloc(n * sizeof *checkpoint->entries);
@@ -164,7 +168,8 @@ int rot_checkpoint_open(const char *dir, rot_checkpoint **out, rot_err *err)
     if (!checkpoint) return rot_no_memory(err, sizeof *checkpoint, dir);
     int rc = 0;
     ROT_GO(rot_checkpoint_read_config(dir, &checkpoint->config, err));
-    ROT_GO(rot_checkpoint_read_preprocessor(dir, &checkpoint->config, &checkpoint->preprocessor, err));
+    ROT_GO(
+        rot_checkpoint_read_preprocessor(dir, &checkpoint->config, &checkpoint->preprocessor, err));
     ROT_GO(rot_safetensors_open(dir, &checkpoint->file, err));
     ROT_GO(find_tensors(checkpoint, dir, err));
     *out = checkpoint;

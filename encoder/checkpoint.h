@@ -16,9 +16,9 @@ typedef struct rot_vision_config {
 
 typedef struct rot_checkpoint rot_checkpoint;
 
-// Reads config.json, preprocessor_config.json and the tensors' headers; checks that every tensor of the
-// tower (deepstack mergers included) is there with the right shape and a float type.
-// Errors: as rot_encoder_inspect.
+// Reads config.json, preprocessor_config.json and the tensors' headers; checks that every tensor of
+// the tower (deepstack mergers included) is there with the right shape and a float type. Errors: as
+// rot_encoder_inspect.
 int rot_checkpoint_open(const char *dir, rot_checkpoint **out, rot_err *err);
 void rot_checkpoint_close(rot_checkpoint **checkpoint);
 const rot_vision_config *rot_checkpoint_config(const rot_checkpoint *checkpoint);

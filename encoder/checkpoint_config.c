@@ -22,14 +22,16 @@ static int read_taps(const json_t *vision, rot_vision_config *out, const char *p
         return 0;
     }
     if (!json_is_array(taps) || json_array_size(taps) > ROT_MAX_TAPS)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: 'deepstack_visual_indexes' is not an array of at most %d", path,
+        ROT_FAIL(err, ROT_ERR_FORMAT,
+                 "%s: 'deepstack_visual_indexes' is not an array of at most %d", path,
                  ROT_MAX_TAPS);
     out->n_taps = (int)json_array_size(taps);
     for (int i = 0; i < out->n_taps; i++) {
         const json_t *tap = json_array_get(taps, (size_t)i);
         int64_t n = json_is_integer(tap) ? json_integer_value(tap) : -1;
         if (n < 0 || n >= 1000000)
-            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: 'deepstack_visual_indexes'[%d] is no block", path, i);
+            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: 'deepstack_visual_indexes'[%d] is no block", path,
+                     i);
         out->taps[i] = (int)n;
     }
     return 0;
@@ -39,14 +41,17 @@ int rot_vision_config_check(const rot_vision_config *c, const char *where, rot_e
 {
     int side = (int)lrint(sqrt((double)c->n_positions));
     if (c->width % c->heads)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: the width %d is no multiple of %d heads", where, c->width, c->heads);
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: the width %d is no multiple of %d heads", where,
+                 c->width, c->heads);
     if (c->width / c->heads % 4) // row and column share half a head, in pairs
-        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "%s: heads of %d: rotary positions need a multiple of 4", where,
-                 c->width / c->heads);
+        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "%s: heads of %d: rotary positions need a multiple of 4",
+                 where, c->width / c->heads);
     if (side * side != c->n_positions)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %d position embeddings are no square", where, c->n_positions);
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %d position embeddings are no square", where,
+                 c->n_positions);
     if (c->in_channels != 3)
-        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "%s: %d input channels (supported: 3)", where, c->in_channels);
+        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "%s: %d input channels (supported: 3)", where,
+                 c->in_channels);
     for (int i = 0; i < c->n_taps; i++)
         if (c->taps[i] >= c->depth || (i && c->taps[i] <= c->taps[i - 1]))
             ROT_FAIL(err, ROT_ERR_FORMAT, "%s: deepstack block %d: %s", where, c->taps[i],
@@ -74,8 +79,8 @@ static int read_sizes(const json_t *vision, rot_vision_config *out, const char *
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         int64_t n;
-        ROT_TRY(rot_json_int(vision, sizes[i].key, sizes[i].low, sizes[i].high, &sizes[i].fallback, &n, path,
-                             err));
+        ROT_TRY(rot_json_int(vision, sizes[i].key, sizes[i].low, sizes[i].high, &sizes[i].fallback,
+                             &n, path, err));
         *sizes[i].field = (int)n;
     }
     return 0;
@@ -92,8 +97,8 @@ static int read_vision(const json_t *root, rot_vision_config *out, const char *p
     bool known = false;
     for (int i = 0; i < (vision ? 2 : 4); i++) known |= !strcmp(type, supported[i]);
     if (!known)
-        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "%s: model_type '%.60s' (supported: qwen3_vl, qwen3_vl_moe)", path,
-                 type);
+        ROT_FAIL(err, ROT_ERR_UNSUPPORTED,
+                 "%s: model_type '%.60s' (supported: qwen3_vl, qwen3_vl_moe)", path, type);
     if (vision && !json_is_object(vision))
         ROT_FAIL(err, ROT_ERR_FORMAT, "%s: 'vision_config' is not an object", path);
     if (!vision && !json_object_get(root, "depth"))
@@ -154,7 +159,8 @@ static int check_switches(const json_t *root, const char *path, rot_err *err)
     for (int i = 0; i < 4; i++)
         if (json_is_false(json_object_get(root, on[i])))
             ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "%s: '%s' is false", path, on[i]);
-    const json_t *resample = json_object_get(root, "resample"), *factor = json_object_get(root, "rescale_factor");
+    const json_t *resample = json_object_get(root, "resample"),
+                 *factor = json_object_get(root, "rescale_factor");
     if (resample && !json_is_null(resample) && json_integer_value(resample) != 3)
         ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "%s: 'resample' is not 3 (bicubic)", path);
     if (factor && !json_is_null(factor) && json_number_value(factor) != 1 / 255.0)
@@ -162,8 +168,8 @@ static int check_switches(const json_t *root, const char *path, rot_err *err)
     return 0;
 }
 
-static int read_processor(const json_t *root, const rot_vision_config *config, rot_preprocessor *out,
-                          const char *path, rot_err *err)
+static int read_processor(const json_t *root, const rot_vision_config *config,
+                          rot_preprocessor *out, const char *path, rot_err *err)
 {
     const struct {
         const char *key;
@@ -176,15 +182,16 @@ static int read_processor(const json_t *root, const rot_vision_config *config, r
         int64_t n;
         ROT_TRY(rot_json_int(root, sizes[i].key, 1, 256, NULL, &n, path, err));
         if (n != sizes[i].wanted)
-            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is %lld, config.json says %d", path, sizes[i].key,
-                     (long long)n, sizes[i].wanted);
+            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is %lld, config.json says %d", path,
+                     sizes[i].key, (long long)n, sizes[i].wanted);
         *sizes[i].field = (int32_t)n;
     }
     ROT_TRY(read_areas(root, out, path, err));
     ROT_TRY(rot_json_doubles(root, "image_mean", 3, out->mean, path, err));
     ROT_TRY(rot_json_doubles(root, "image_std", 3, out->std, path, err));
     for (int i = 0; i < 3; i++)
-        if ((float)out->std[i] == 0) ROT_FAIL(err, ROT_ERR_FORMAT, "%s: 'image_std'[%d] is 0", path, i);
+        if ((float)out->std[i] == 0)
+            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: 'image_std'[%d] is 0", path, i);
     return check_switches(root, path, err);
 }
 

@@ -1,7 +1,7 @@
 // Sizes only: how large an image becomes on its way to the tower. docs/geometry.md explains; the
-// formulas are those of qwen_vl_utils 0.0.14 (vision_process.py, smart_resize) and transformers 4.57
-// (models/qwen2_vl/image_processing_qwen2_vl.py, smart_resize), in the same order of operations,
-// because the results of floor and ceil hang on single bits.
+// formulas are those of qwen_vl_utils 0.0.14 (vision_process.py, smart_resize) and
+// transformers 4.57 (models/qwen2_vl/image_processing_qwen2_vl.py, smart_resize), in the same order
+// of operations, because the results of floor and ceil hang on single bits.
 #include "rotoscope/geometry.h"
 
 #include <math.h>
@@ -48,15 +48,16 @@ static double to_multiple(double size, double factor)
 
 // Both resizes. The first (qwen_vl_utils) keeps every side at `factor` or more when it rounds, the
 // second (the processor) when it shrinks.
-static int smart_resize(int64_t height, int64_t width, int factor, double min_pixels, double max_pixels,
-                        bool first, double out[2], rot_err *err)
+static int smart_resize(int64_t height, int64_t width, int factor, double min_pixels,
+                        double max_pixels, bool first, double out[2], rot_err *err)
 {
     const double h = (double)height, w = (double)width, f = factor;
     const double ratio = h > w ? h / w : w / h;
     if (ratio > MAX_RATIO)
         ROT_FAIL(err, ROT_ERR_TOO_LARGE,
                  "an image of %lldx%lld pixels%s: its aspect ratio %.2f is over the largest, %d",
-                 (long long)width, (long long)height, first ? "" : " (after the first resize)", ratio, MAX_RATIO);
+                 (long long)width, (long long)height, first ? "" : " (after the first resize)",
+                 ratio, MAX_RATIO);
     double hb = to_multiple(h, f), wb = to_multiple(w, f);
     if (first) {
         hb = fmax(f, hb);
@@ -85,7 +86,8 @@ static int check(const rot_preprocessor *p, int32_t width_px, int32_t height_px,
     if (width_px < 1 || height_px < 1)
         ROT_FAIL(err, ROT_ERR_USAGE, "an image of %dx%d pixels has no area", width_px, height_px);
     if (p->patch_px < 1 || p->patch_px > 256 || p->merge < 1 || p->merge > 16 || p->temporal < 1 ||
-        p->temporal > 16 || p->min_pixels < 1 || p->max_pixels < p->min_pixels || p->max_pixels > INT32_MAX)
+        p->temporal > 16 || p->min_pixels < 1 || p->max_pixels < p->min_pixels ||
+        p->max_pixels > INT32_MAX)
         ROT_FAIL(err, ROT_ERR_USAGE, "a preprocessor with sizes out of range");
     return 0;
 }
@@ -104,8 +106,8 @@ static int resize_twice(rot_geometry geometry, const rot_preprocessor *p, int32_
         last[1] = ceil(first[1] / factor) * factor;
         return 0;
     }
-    ROT_TRY(smart_resize(height_px, width_px, first_factor, MIN_TOKENS * area, MAX_TOKENS * area, true,
-                         first, err));
+    ROT_TRY(smart_resize(height_px, width_px, first_factor, MIN_TOKENS * area, MAX_TOKENS * area,
+                         true, first, err));
     if (geometry == ROT_GEOMETRY_PATCH16) {
         last[0] = first[0];
         last[1] = first[1];
@@ -119,19 +121,22 @@ int rot_geometry_grid(rot_geometry geometry, const rot_preprocessor *preprocesso
                       int32_t height_px, rot_grid *out, rot_err *err)
 {
     double first[2] = {0}, last[2] = {0};
-    if ((unsigned)geometry > ROT_GEOMETRY_NATIVE) ROT_FAIL(err, ROT_ERR_USAGE, "geometry %d", (int)geometry);
+    if ((unsigned)geometry > ROT_GEOMETRY_NATIVE)
+        ROT_FAIL(err, ROT_ERR_USAGE, "geometry %d", (int)geometry);
     ROT_TRY(check(preprocessor, width_px, height_px, err));
     ROT_TRY(resize_twice(geometry, preprocessor, width_px, height_px, first, last, err));
     // Only an image that is not resampled can be over what the processor allows.
     const double area = last[0] * last[1];
     if (geometry == ROT_GEOMETRY_NATIVE && area > (double)preprocessor->max_pixels)
-        ROT_FAIL(err, ROT_ERR_TOO_LARGE, "an image of %dx%d pixels: padded to %.0f pixels, the largest area is %lld",
+        ROT_FAIL(err, ROT_ERR_TOO_LARGE,
+                 "an image of %dx%d pixels: padded to %.0f pixels, the largest area is %lld",
                  width_px, height_px, area, (long long)preprocessor->max_pixels);
     const int32_t patch = preprocessor->patch_px, cell = preprocessor->merge * preprocessor->merge;
     const double n_patches = last[0] / patch * (last[1] / patch);
     if (n_patches > INT32_MAX)
-        ROT_FAIL(err, ROT_ERR_TOO_LARGE, "an image of %dx%d pixels: %.0f patches are over the largest number, %d",
-                 width_px, height_px, n_patches, INT32_MAX);
+        ROT_FAIL(err, ROT_ERR_TOO_LARGE,
+                 "an image of %dx%d pixels: %.0f patches are over the largest number, %d", width_px,
+                 height_px, n_patches, INT32_MAX);
     *out = (rot_grid){.first_height = (int32_t)first[0],
                       .first_width = (int32_t)first[1],
                       .height = (int32_t)last[0],

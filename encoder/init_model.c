@@ -22,14 +22,34 @@ static const struct arch {
      {.depth = 6, .width = 256, .heads = 4, .mlp_width = 688, .out_width = 128, .taps = {0, 2, 4}},
      {.layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 32, .mlp_width = 344, .tied = true}},
     {"2b",
-     {.depth = 24, .width = 1024, .heads = 16, .mlp_width = 4096, .out_width = 2048, .taps = {5, 11, 17}},
+     {.depth = 24,
+      .width = 1024,
+      .heads = 16,
+      .mlp_width = 4096,
+      .out_width = 2048,
+      .taps = {5, 11, 17}},
      {.layers = 28, .heads = 16, .kv_heads = 8, .head_dim = 128, .mlp_width = 6144, .tied = true}},
     {"4b",
-     {.depth = 24, .width = 1024, .heads = 16, .mlp_width = 4096, .out_width = 2560, .taps = {5, 11, 17}},
+     {.depth = 24,
+      .width = 1024,
+      .heads = 16,
+      .mlp_width = 4096,
+      .out_width = 2560,
+      .taps = {5, 11, 17}},
      {.layers = 36, .heads = 32, .kv_heads = 8, .head_dim = 128, .mlp_width = 9728, .tied = true}},
     {"8b",
-     {.depth = 27, .width = 1152, .heads = 16, .mlp_width = 4304, .out_width = 4096, .taps = {8, 16, 24}},
-     {.layers = 36, .heads = 32, .kv_heads = 8, .head_dim = 128, .mlp_width = 12288, .tied = false}},
+     {.depth = 27,
+      .width = 1152,
+      .heads = 16,
+      .mlp_width = 4304,
+      .out_width = 4096,
+      .taps = {8, 16, 24}},
+     {.layers = 36,
+      .heads = 32,
+      .kv_heads = 8,
+      .head_dim = 128,
+      .mlp_width = 12288,
+      .tied = false}},
 };
 
 rot_init_model_options rot_init_model_options_default(void)
@@ -51,8 +71,8 @@ static void scale_taps(const struct arch *arch, rot_vision_config *out)
     }
 }
 
-static int set_sizes(const rot_init_model_options *options, const struct arch *arch, bool all_needed,
-                     rot_vision_config *out, rot_err *err)
+static int set_sizes(const rot_init_model_options *options, const struct arch *arch,
+                     bool all_needed, rot_vision_config *out, rot_err *err)
 {
     *out = arch->vision;
     const struct {
@@ -68,7 +88,8 @@ static int set_sizes(const rot_init_model_options *options, const struct arch *a
             ROT_FAIL(err, ROT_ERR_USAGE, "%s of %d: not in 1 to %d", sizes[i].name, sizes[i].asked,
                      sizes[i].high);
         if (all_needed && !sizes[i].asked)
-            ROT_FAIL(err, ROT_ERR_USAGE, "arch custom needs all sizes: %s is missing", sizes[i].name);
+            ROT_FAIL(err, ROT_ERR_USAGE, "arch custom needs all sizes: %s is missing",
+                     sizes[i].name);
         if (sizes[i].asked) *sizes[i].field = sizes[i].asked;
     }
     snprintf(out->model_type, sizeof out->model_type, "qwen3_vl");
@@ -87,7 +108,9 @@ static int set_type(const char *name, rot_init_plan *out, rot_err *err)
     static const struct {
         const char *name, *torch;
         rot_tensor_type type;
-    } types[] = {{"bf16", "bfloat16", ROT_T_BF16}, {"f16", "float16", ROT_T_F16}, {"f32", "float32", ROT_T_F32}};
+    } types[] = {{"bf16", "bfloat16", ROT_T_BF16},
+                 {"f16", "float16", ROT_T_F16},
+                 {"f32", "float32", ROT_T_F32}};
     for (int i = 0; i < 3; i++) {
         if (strcmp(name, types[i].name)) continue;
         out->type = types[i].type;
@@ -113,7 +136,8 @@ static int make_plan(const rot_init_model_options *options, rot_init_plan *out, 
     return 0;
 }
 
-static int write_file(const char *dir, const char *name, const char *bytes, size_t n_bytes, rot_err *err)
+static int write_file(const char *dir, const char *name, const char *bytes, size_t n_bytes,
+                      rot_err *err)
 {
     char path[PATH_BYTES];
     ROT_TRY(rot_fs_join(path, sizeof path, dir, name, err));
@@ -134,14 +158,16 @@ static int write_weights(const char *dir, const rot_init_tensor *tensors, size_t
         goto done;
     }
     for (size_t i = 0; i < n; i++) {
-        declared[i] = (rot_tensor_decl){.name = tensors[i].name, .type = type, .n_dims = tensors[i].n_dims};
+        declared[i] =
+            (rot_tensor_decl){.name = tensors[i].name, .type = type, .n_dims = tensors[i].n_dims};
         memcpy(declared[i].shape, tensors[i].shape, sizeof declared[i].shape);
     }
     ROT_GO(rot_fs_join(path, sizeof path, dir, "model.safetensors", err));
     ROT_GO(rot_safetensors_create(path, declared, n, &writer, err));
     for (size_t i = 0; i < n; i++)
         for (size_t at = 0; at < tensors[i].n_elements; at += PIECE_ELEMENTS) {
-            size_t left = tensors[i].n_elements - at, part = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
+            size_t left = tensors[i].n_elements - at,
+                   part = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
             rot_init_draw(&tensors[i], seed, type, at, part, piece);
             ROT_GO(rot_safetensors_write(writer, piece, part * size, err));
         }
@@ -173,7 +199,8 @@ int rot_init_model(const rot_init_model_options *options, rot_err *err)
     char *config = NULL, *preprocessor = NULL;
     size_t n;
     int rc = 0;
-    if (!options->dir || !*options->dir) ROT_FAIL(err, ROT_ERR_USAGE, "init-model: no folder is named");
+    if (!options->dir || !*options->dir)
+        ROT_FAIL(err, ROT_ERR_USAGE, "init-model: no folder is named");
     ROT_GO(check_free(options->dir, err));
     ROT_GO(rot_init_tokenizer_read(options->tokenizer_dir, &tokenizer, &plan.ids, err));
     ROT_GO(make_plan(options, &plan, err));
@@ -184,7 +211,8 @@ int rot_init_model(const rot_init_model_options *options, rot_err *err)
     for (int i = 0; i < tokenizer.n_files; i++)
         ROT_GO(write_file(options->dir, tokenizer.files[i].name, tokenizer.files[i].bytes,
                           tokenizer.files[i].n_bytes, err));
-    ROT_GO(write_file(options->dir, "preprocessor_config.json", preprocessor, strlen(preprocessor), err));
+    ROT_GO(write_file(options->dir, "preprocessor_config.json", preprocessor, strlen(preprocessor),
+                      err));
     ROT_GO(write_weights(options->dir, tensors, n, options->seed, plan.type, err));
     // Last, so that a folder without it is no checkpoint yet.
     ROT_GO(write_file(options->dir, "config.json", config, strlen(config), err));

@@ -25,8 +25,8 @@ typedef struct rot_init_plan {
     const char *type_name; // as torch calls it: "bfloat16"
 } rot_init_plan;
 
-// A tensor to draw: element i is mean + spread * n_i, where n_i is about normal; from element `split`
-// on it is mean + spread_behind * n_i.
+// A tensor to draw: element i is mean + spread * n_i, where n_i is about normal; from element
+// `split` on it is mean + spread_behind * n_i.
 typedef struct rot_init_tensor {
     char name[128];
     int n_dims;
@@ -36,11 +36,12 @@ typedef struct rot_init_tensor {
 } rot_init_tensor;
 
 // The tower's tensors, and the text model's if `text`; the caller frees *out.
-int rot_init_tensors(const rot_init_plan *plan, bool text, rot_init_tensor **out, size_t *n, rot_err *err);
-// Elements [from, from + n) of the tensor for `seed`, as `type` (F32, F16 or BF16), into `out`. The bytes
-// depend on the arguments alone: integer arithmetic and single IEEE operations.
-void rot_init_draw(const rot_init_tensor *tensor, uint64_t seed, rot_tensor_type type, size_t from, size_t n,
-                   void *out);
+int rot_init_tensors(const rot_init_plan *plan, bool text, rot_init_tensor **out, size_t *n,
+                     rot_err *err);
+// Elements [from, from + n) of the tensor for `seed`, as `type` (F32, F16 or BF16), into `out`. The
+// bytes depend on the arguments alone: integer arithmetic and single IEEE operations.
+void rot_init_draw(const rot_init_tensor *tensor, uint64_t seed, rot_tensor_type type, size_t from,
+                   size_t n, void *out);
 
 // The tokenizer's files: read from `dir` (NULL: the built-in one), written into another folder.
 typedef struct rot_init_tokenizer {
@@ -52,7 +53,8 @@ typedef struct rot_init_tokenizer {
     } files[8];
     int n_files;
 } rot_init_tokenizer;
-int rot_init_tokenizer_read(const char *dir, rot_init_tokenizer *out, rot_token_ids *ids, rot_err *err);
+int rot_init_tokenizer_read(const char *dir, rot_init_tokenizer *out, rot_token_ids *ids,
+                            rot_err *err);
 void rot_init_tokenizer_free(rot_init_tokenizer *tokenizer);
 
 // JSON texts; the caller frees *out.

@@ -1,11 +1,13 @@
 // Which random weights, and how they are drawn.
 //
-// Scales. A linear layer of n inputs with weights of spread s / sqrt(n) gives rows of rms s where its
-// input has rms 1, as a LayerNorm's output does. With that:
+// Scales. A linear layer of n inputs with weights of spread s / sqrt(n) gives rows of rms s where
+// its input has rms 1, as a LayerNorm's output does. With that:
 // - patches and positions enter with rms about 1 each, so that blank patches differ by position;
-// - scores q k / sqrt(head) have a spread of s_q s_k: 3, so attention is peaked, and an error in rotary
+// - scores q k / sqrt(head) have a spread of s_q s_k: 3, so attention is peaked, and an error in
+// rotary
 //   positions shows in the output;
-// - each branch adds a fraction of the residual's rms: 50 blocks stay of the order 1, and rounding in
+// - each branch adds a fraction of the residual's rms: 50 blocks stay of the order 1, and rounding
+// in
 //   bf16 is not amplified from block to block.
 #include <math.h>
 #include <stdio.h>
@@ -48,8 +50,8 @@ static uint16_t to_f16(float f)
     return sign | (uint16_t)((u - 0x38000000) >> 13);
 }
 
-void rot_init_draw(const rot_init_tensor *tensor, uint64_t seed, rot_tensor_type type, size_t from, size_t n,
-                   void *out)
+void rot_init_draw(const rot_init_tensor *tensor, uint64_t seed, rot_tensor_type type, size_t from,
+                   size_t n, void *out)
 {
     // Four 16-bit uniforms: their sum has the mean 131070 and this spread, and is bell-shaped.
     const double sum_spread = sqrt((65536.0 * 65536.0 - 1) / 3);
@@ -61,11 +63,15 @@ void rot_init_draw(const rot_init_tensor *tensor, uint64_t seed, rot_tensor_type
     uint16_t *half = out;
     for (size_t i = 0; i < n; i++) {
         uint64_t z = mix(key + (from + i) * 0x9e3779b97f4a7c15u);
-        int sum = (int)(z & 0xffff) + (int)(z >> 16 & 0xffff) + (int)(z >> 32 & 0xffff) + (int)(z >> 48);
+        int sum =
+            (int)(z & 0xffff) + (int)(z >> 16 & 0xffff) + (int)(z >> 32 & 0xffff) + (int)(z >> 48);
         float value = mean + (from + i < tensor->split ? before : behind) * (float)(sum - 131070);
-        if (type == ROT_T_F32) f32[i] = value;
-        else if (type == ROT_T_BF16) half[i] = rot_f32_to_bf16(value);
-        else half[i] = to_f16(value);
+        if (type == ROT_T_F32)
+            f32[i] = value;
+        else if (type == ROT_T_BF16)
+            half[i] = rot_f32_to_bf16(value);
+        else
+            half[i] = to_f16(value);
     }
 }
 
@@ -91,9 +97,12 @@ static void set_tower_scales(rot_init_tensor *out, int depth)
     if (strstr(name, "norm")) {
         out->mean = weight;
         out->spread = 0.1;
-    } else if (!weight) out->spread = 0.05;
-    else if (strstr(name, "pos_embed")) out->spread = 1;
-    else if (strstr(name, "patch_embed")) linear(out, 1);
+    } else if (!weight)
+        out->spread = 0.05;
+    else if (strstr(name, "pos_embed"))
+        out->spread = 1;
+    else if (strstr(name, "patch_embed"))
+        linear(out, 1);
     else if (strstr(name, "attn.qkv")) {
         linear(out, 1);
         out->split = out->n_elements / 3 * 2;
@@ -101,7 +110,8 @@ static void set_tower_scales(rot_init_tensor *out, int depth)
         out->spread *= sqrt(3.0);
     } else if (strstr(name, "attn.proj") || (strstr(name, "blocks.") && strstr(name, "linear_fc2")))
         linear(out, branch);
-    else linear(out, 1);
+    else
+        linear(out, 1);
 }
 
 static void set_text_scales(rot_init_tensor *out)
@@ -113,8 +123,10 @@ static void set_text_scales(rot_init_tensor *out)
     } else if (strstr(name, "norm")) {
         out->mean = 1;
         out->spread = 0.1;
-    } else if (strstr(name, "o_proj") || strstr(name, "down_proj")) linear(out, 0.3);
-    else linear(out, 1); // embeddings too: rows of norm 1
+    } else if (strstr(name, "o_proj") || strstr(name, "down_proj"))
+        linear(out, 0.3);
+    else
+        linear(out, 1); // embeddings too: rows of norm 1
 }
 
 static rot_init_tensor *append(rot_init_tensor *list, size_t *n, int64_t rows, int64_t cols)
@@ -126,29 +138,37 @@ static rot_init_tensor *append(rot_init_tensor *list, size_t *n, int64_t rows, i
 
 static void add_text(const rot_text_shape *t, rot_init_tensor *list, size_t *n)
 {
-    int64_t h = t->hidden, q = (int64_t)t->heads * t->head_dim, kv = (int64_t)t->kv_heads * t->head_dim;
+    int64_t h = t->hidden, q = (int64_t)t->heads * t->head_dim,
+            kv = (int64_t)t->kv_heads * t->head_dim;
     const struct {
         const char *name;
         int64_t rows, cols;
     } layer[] = {
-        {"input_layernorm", h, 0},          {"self_attn.q_proj", q, h},
-        {"self_attn.k_proj", kv, h},        {"self_attn.v_proj", kv, h},
-        {"self_attn.o_proj", h, q},         {"self_attn.q_norm", t->head_dim, 0},
-        {"self_attn.k_norm", t->head_dim, 0}, {"post_attention_layernorm", h, 0},
-        {"mlp.gate_proj", t->mlp_width, h}, {"mlp.up_proj", t->mlp_width, h},
+        {"input_layernorm", h, 0},
+        {"self_attn.q_proj", q, h},
+        {"self_attn.k_proj", kv, h},
+        {"self_attn.v_proj", kv, h},
+        {"self_attn.o_proj", h, q},
+        {"self_attn.q_norm", t->head_dim, 0},
+        {"self_attn.k_norm", t->head_dim, 0},
+        {"post_attention_layernorm", h, 0},
+        {"mlp.gate_proj", t->mlp_width, h},
+        {"mlp.up_proj", t->mlp_width, h},
         {"mlp.down_proj", h, t->mlp_width},
     };
     strcpy(append(list, n, t->vocab, h)->name, "model.language_model.embed_tokens.weight");
     for (int l = 0; l < t->layers; l++)
         for (size_t i = 0; i < sizeof layer / sizeof layer[0]; i++) {
             rot_init_tensor *out = append(list, n, layer[i].rows, layer[i].cols);
-            snprintf(out->name, sizeof out->name, "model.language_model.layers.%d.%s.weight", l, layer[i].name);
+            snprintf(out->name, sizeof out->name, "model.language_model.layers.%d.%s.weight", l,
+                     layer[i].name);
         }
     strcpy(append(list, n, h, 0)->name, "model.language_model.norm.weight");
     if (!t->tied) strcpy(append(list, n, t->vocab, h)->name, "lm_head.weight");
 }
 
-int rot_init_tensors(const rot_init_plan *plan, bool text, rot_init_tensor **out, size_t *n, rot_err *err)
+int rot_init_tensors(const rot_init_plan *plan, bool text, rot_init_tensor **out, size_t *n,
+                     rot_err *err)
 {
     size_t n_tower = rot_tower_tensor_count(&plan->vision);
     size_t n_all = n_tower + (text ? 3 + 11 * (size_t)plan->text.layers : 0);
@@ -172,8 +192,10 @@ int rot_init_tensors(const rot_init_plan *plan, bool text, rot_init_tensor **out
         list[i].n_elements = 1;
         for (int d = 0; d < list[i].n_dims; d++) list[i].n_elements *= (size_t)list[i].shape[d];
         list[i].split = list[i].n_elements;
-        if (i < n_tower) set_tower_scales(&list[i], plan->vision.depth);
-        else set_text_scales(&list[i]);
+        if (i < n_tower)
+            set_tower_scales(&list[i], plan->vision.depth);
+        else
+            set_text_scales(&list[i]);
     }
     *out = list;
     *n = count;

@@ -12,9 +12,11 @@ int rot_json_parse(const char *bytes, size_t n_bytes, bool unique, const char *w
 {
     json_error_t at;
     json_t *root = json_loadb(bytes, n_bytes, unique ? JSON_REJECT_DUPLICATES : 0, &at);
-    if (!root && json_error_code(&at) == json_error_out_of_memory) return rot_no_memory(err, n_bytes, where);
+    if (!root && json_error_code(&at) == json_error_out_of_memory)
+        return rot_no_memory(err, n_bytes, where);
     if (!root)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: line %d, column %d: %s", where, at.line, at.column, at.text);
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: line %d, column %d: %s", where, at.line, at.column,
+                 at.text);
     if (!json_is_object(root)) {
         json_decref(root);
         ROT_FAIL(err, ROT_ERR_FORMAT, "%s: not a JSON object", where);
@@ -42,11 +44,12 @@ int rot_json_int(const json_t *object, const char *key, int64_t low, int64_t hig
         return 0;
     }
     if (!value) ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is missing", where, key);
-    if (!json_is_integer(value)) ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is not a whole number", where, key);
+    if (!json_is_integer(value))
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is not a whole number", where, key);
     int64_t n = json_integer_value(value);
     if (n < low || n > high)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is %lld, not in %lld to %lld", where, key, (long long)n,
-                 (long long)low, (long long)high);
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is %lld, not in %lld to %lld", where, key,
+                 (long long)n, (long long)low, (long long)high);
     *out = n;
     return 0;
 }
@@ -56,7 +59,8 @@ int rot_json_object(const json_t *object, const char *key, const json_t **out, c
 {
     const json_t *value = json_object_get(object, key);
     if (!value) ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is missing", where, key);
-    if (!json_is_object(value)) ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is not an object", where, key);
+    if (!json_is_object(value))
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is not an object", where, key);
     *out = value;
     return 0;
 }

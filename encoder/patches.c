@@ -26,7 +26,8 @@ static uint8_t *room(rot_arena *arena, size_t lines, size_t pixels, int32_t chan
 static int turn(plane *image, bool columns, rot_arena *arena, rot_err *err)
 {
     if (image->columns == columns) return 0;
-    uint8_t *bytes = room(arena, (size_t)image->n_lines, (size_t)image->n_pixels, image->channels, err);
+    uint8_t *bytes =
+        room(arena, (size_t)image->n_lines, (size_t)image->n_pixels, image->channels, err);
     if (!bytes) return ROT_ERR_NO_MEMORY;
     rot_transpose(image->bytes, image->n_lines, image->n_pixels, image->channels, bytes);
     *image = (plane){bytes, image->n_pixels, image->n_lines, image->channels, columns};
@@ -43,7 +44,8 @@ static int pass(plane *image, rot_resampler resampler, bool columns, int32_t n_l
     ROT_TRY(rot_axis_make(resampler, image->n_lines, n_lines, arena, &axis, err));
     uint8_t *bytes = room(arena, (size_t)n_lines, (size_t)image->n_pixels, image->channels, err);
     if (!bytes) return ROT_ERR_NO_MEMORY;
-    rot_axis_blend(&axis, image->bytes, (size_t)image->n_pixels * (size_t)image->channels, simd, bytes);
+    rot_axis_blend(&axis, image->bytes, (size_t)image->n_pixels * (size_t)image->channels, simd,
+                   bytes);
     *image = (plane){bytes, n_lines, image->n_pixels, image->channels, columns};
     return 0;
 }
@@ -53,15 +55,16 @@ static int resize(plane *image, rot_resampler resampler, int32_t height, int32_t
 {
     const int32_t old_width = image->columns ? image->n_lines : image->n_pixels;
     const int32_t old_height = image->columns ? image->n_pixels : image->n_lines;
-    const bool height_first = rot_resample_height_first(resampler, old_height, old_width, height, width);
+    const bool height_first =
+        rot_resample_height_first(resampler, old_height, old_width, height, width);
     if (height_first) ROT_TRY(pass(image, resampler, false, height, simd, arena, err));
     ROT_TRY(pass(image, resampler, true, width, simd, arena, err));
     return pass(image, resampler, false, height, simd, arena, err);
 }
 
 // A column-major image in the upper left corner of height x width of the background; row-major.
-static int pad(plane *image, const uint8_t background[3], int32_t height, int32_t width, rot_arena *arena,
-               rot_err *err)
+static int pad(plane *image, const uint8_t background[3], int32_t height, int32_t width,
+               rot_arena *arena, rot_err *err)
 {
     const bool colour = background[0] != background[1] || background[1] != background[2];
     const int32_t w = image->n_lines, h = image->n_pixels, from = image->channels;
@@ -71,7 +74,8 @@ static int pad(plane *image, const uint8_t background[3], int32_t height, int32_
     for (int32_t y = 0; y < height; y++)
         for (int32_t x = 0; x < width; x++, to += channels) {
             const uint8_t *pixel =
-                x < w && y < h ? image->bytes + ((size_t)x * (size_t)h + (size_t)y) * (size_t)from : NULL;
+                x < w && y < h ? image->bytes + ((size_t)x * (size_t)h + (size_t)y) * (size_t)from
+                               : NULL;
             for (int32_t c = 0; c < channels; c++)
                 to[c] = !pixel ? background[c] : pixel[from == 3 ? c : 0];
         }
@@ -79,8 +83,8 @@ static int pad(plane *image, const uint8_t background[3], int32_t height, int32_
     return 0;
 }
 
-// float32 of each byte value in each channel. The Fast processor computes (x - mean * 255) / (std * 255)
-// in float32 with both products rounded.
+// float32 of each byte value in each channel. The Fast processor computes (x - mean * 255) / (std *
+// 255) in float32 with both products rounded.
 static void make_table(const rot_preprocessor *p, float table[3][256])
 {
     for (int c = 0; c < 3; c++) {
@@ -101,13 +105,16 @@ static void cut_patch(const plane *image, int32_t row, int32_t column, const rot
 {
     const size_t side = (size_t)p->patch_px, area = side * side, channels = (size_t)image->channels;
     const size_t pitch = (size_t)image->n_pixels * channels;
-    const uint8_t *corner = image->bytes + (size_t)row * side * pitch + (size_t)column * side * channels;
+    const uint8_t *corner =
+        image->bytes + (size_t)row * side * pitch + (size_t)column * side * channels;
     for (size_t c = 0; c < (copies ? 1 : 3); c++) {
         float *to = out + c * (size_t)p->temporal * area;
         for (size_t y = 0; y < side; y++)
             for (size_t x = 0; x < side; x++)
-                to[y * side + x] = table[c][corner[y * pitch + x * channels + (channels == 3 ? c : 0)]];
-        for (size_t t = 1; t < (size_t)p->temporal; t++) memcpy(to + t * area, to, area * sizeof *to);
+                to[y * side + x] =
+                    table[c][corner[y * pitch + x * channels + (channels == 3 ? c : 0)]];
+        for (size_t t = 1; t < (size_t)p->temporal; t++)
+            memcpy(to + t * area, to, area * sizeof *to);
     }
     const size_t n = (size_t)p->temporal * area;
     for (size_t c = 1; copies && c < 3; c++) memcpy(out + c * n, out, n * sizeof *out);
@@ -128,13 +135,15 @@ static void cut(const plane *image, const rot_preprocessor *p, const rot_grid *g
 }
 
 static int pixels(rot_geometry geometry, const rot_preprocessor *p, const rot_image *image,
-                  const uint8_t background[3], const rot_grid *grid, bool simd, rot_arena *arena, float *out,
-                  rot_err *err)
+                  const uint8_t background[3], const rot_grid *grid, bool simd, rot_arena *arena,
+                  float *out, rot_err *err)
 {
     plane at = {image->pixels, image->width_px, image->height_px, image->channels, true};
-    if (geometry == ROT_GEOMETRY_NATIVE) ROT_TRY(pad(&at, background, grid->height, grid->width, arena, err));
+    if (geometry == ROT_GEOMETRY_NATIVE)
+        ROT_TRY(pad(&at, background, grid->height, grid->width, arena, err));
     else
-        ROT_TRY(resize(&at, ROT_RESAMPLE_PILLOW, grid->first_height, grid->first_width, simd, arena, err));
+        ROT_TRY(resize(&at, ROT_RESAMPLE_PILLOW, grid->first_height, grid->first_width, simd, arena,
+                       err));
     if (geometry == ROT_GEOMETRY_RELEASED)
         ROT_TRY(resize(&at, ROT_RESAMPLE_TORCH, grid->height, grid->width, simd, arena, err));
     ROT_TRY(turn(&at, false, arena, err));
@@ -142,17 +151,19 @@ static int pixels(rot_geometry geometry, const rot_preprocessor *p, const rot_im
     return 0;
 }
 
-int rot_geometry_pixels(rot_geometry geometry, const rot_preprocessor *preprocessor, const rot_image *image,
-                        const uint8_t background[3], const rot_grid *grid, float *out, rot_err *err)
+int rot_geometry_pixels(rot_geometry geometry, const rot_preprocessor *preprocessor,
+                        const rot_image *image, const uint8_t background[3], const rot_grid *grid,
+                        float *out, rot_err *err)
 {
     rot_cpu cpu;
     rot_grid right;
     if (!image->pixels || (image->channels != 1 && image->channels != 3))
         ROT_FAIL(err, ROT_ERR_USAGE, "an image of %d channels", image->channels);
-    ROT_TRY(rot_geometry_grid(geometry, preprocessor, image->width_px, image->height_px, &right, err));
+    ROT_TRY(
+        rot_geometry_grid(geometry, preprocessor, image->width_px, image->height_px, &right, err));
     if (memcmp(&right, grid, sizeof right))
-        ROT_FAIL(err, ROT_ERR_USAGE, "the grid of another image: %dx%d patches, not %dx%d", grid->grid_w,
-                 grid->grid_h, right.grid_w, right.grid_h);
+        ROT_FAIL(err, ROT_ERR_USAGE, "the grid of another image: %dx%d patches, not %dx%d",
+                 grid->grid_w, grid->grid_h, right.grid_w, right.grid_h);
     ROT_TRY(rot_cpu_detect(&cpu, err));
     rot_arena arena = {.block_bytes = 1 << 20};
     int rc = pixels(geometry, preprocessor, image, background, grid, cpu.avx2, &arena, out, err);

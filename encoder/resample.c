@@ -1,8 +1,8 @@
 // Sources: Pillow 13.0, src/libImaging/Resample.c (precompute_coeffs, normalize_coeffs_8bpc,
 // ImagingResampleInner); PyTorch, aten/src/ATen/native/cpu/UpSampleKernel.cpp
-// (_compute_indices_int16_weights_aa) and UpSampleKernelAVXAntialias.h. Both make one axis, into bytes, then
-// the other, and leave an axis alone whose size stays. They differ in the precision of their weights and
-// in the order of the axes.
+// (_compute_indices_int16_weights_aa) and UpSampleKernelAVXAntialias.h. Both make one axis, into
+// bytes, then the other, and leave an axis alone whose size stays. They differ in the precision of
+// their weights and in the order of the axes.
 #include "encoder/resample.h"
 
 #include <immintrin.h>
@@ -11,10 +11,11 @@
 
 #include "base/err.h"
 
-bool rot_resample_height_first(rot_resampler resampler, int32_t old_height, int32_t old_width, int32_t height,
-                               int32_t width)
+bool rot_resample_height_first(rot_resampler resampler, int32_t old_height, int32_t old_width,
+                               int32_t height, int32_t width)
 {
-    const int64_t lost_height = (int64_t)old_height - height, lost_width = (int64_t)old_width - width;
+    const int64_t lost_height = (int64_t)old_height - height,
+                  lost_width = (int64_t)old_width - width;
     return resampler == ROT_RESAMPLE_PILLOW && lost_height > 0 && lost_height > 2 * lost_width;
 }
 
@@ -53,8 +54,8 @@ static int torch_precision(double largest)
     return precision;
 }
 
-int rot_axis_make(rot_resampler resampler, int32_t n_in, int32_t n_out, rot_arena *arena, rot_axis *out,
-                  rot_err *err)
+int rot_axis_make(rot_resampler resampler, int32_t n_in, int32_t n_out, rot_arena *arena,
+                  rot_axis *out, rot_err *err)
 {
     const double stretch = n_in > n_out ? (double)n_in / n_out : 1;
     const size_t stride = (size_t)ceil(2 * stretch) * 2 + 1, n = (size_t)n_out;
@@ -80,8 +81,8 @@ int rot_axis_make(rot_resampler resampler, int32_t n_in, int32_t n_out, rot_aren
     return 0;
 }
 
-static void blend_line(const uint8_t *in, size_t n_bytes, size_t from, const int32_t *w, int32_t taps,
-                       int precision, uint8_t *out)
+static void blend_line(const uint8_t *in, size_t n_bytes, size_t from, const int32_t *w,
+                       int32_t taps, int precision, uint8_t *out)
 {
     for (size_t b = from; b < n_bytes; b++) {
         int32_t sum = 1 << (precision - 1);
@@ -92,8 +93,9 @@ static void blend_line(const uint8_t *in, size_t n_bytes, size_t from, const int
 }
 
 // Sixteen bytes at a time; the last ones overlap those before. Needs n_bytes >= 16.
-__attribute__((target("avx2"))) static void blend_line_avx2(const uint8_t *in, size_t n_bytes, const int32_t *w,
-                                                            int32_t taps, int precision, uint8_t *out)
+__attribute__((target("avx2"))) static void blend_line_avx2(const uint8_t *in, size_t n_bytes,
+                                                            const int32_t *w, int32_t taps,
+                                                            int precision, uint8_t *out)
 {
     const __m256i half = _mm256_set1_epi32(1 << (precision - 1));
     const __m128i shift = _mm_cvtsi32_si128(precision);
@@ -105,10 +107,12 @@ __attribute__((target("avx2"))) static void blend_line_avx2(const uint8_t *in, s
             const __m256i weight = _mm256_set1_epi32(w[j]);
             low = _mm256_add_epi32(low, _mm256_mullo_epi32(weight, _mm256_cvtepu8_epi32(bytes)));
             high = _mm256_add_epi32(
-                high, _mm256_mullo_epi32(weight, _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes))));
+                high,
+                _mm256_mullo_epi32(weight, _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes))));
         }
         // Packing saturates to int16, then to 0..255: the clamp. It leaves the halves interleaved.
-        const __m256i words = _mm256_packs_epi32(_mm256_sra_epi32(low, shift), _mm256_sra_epi32(high, shift));
+        const __m256i words =
+            _mm256_packs_epi32(_mm256_sra_epi32(low, shift), _mm256_sra_epi32(high, shift));
         const __m256i ordered = _mm256_permute4x64_epi64(words, 0xd8);
         const __m128i packed =
             _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1));
@@ -116,18 +120,22 @@ __attribute__((target("avx2"))) static void blend_line_avx2(const uint8_t *in, s
     }
 }
 
-void rot_axis_blend(const rot_axis *axis, const uint8_t *in, size_t n_bytes, bool simd, uint8_t *out)
+void rot_axis_blend(const rot_axis *axis, const uint8_t *in, size_t n_bytes, bool simd,
+                    uint8_t *out)
 {
     for (int32_t i = 0; i < axis->n_out; i++) {
         const uint8_t *from = in + (size_t)axis->first[i] * n_bytes;
         const int32_t *w = axis->weights + (size_t)i * (size_t)axis->stride;
         uint8_t *to = out + (size_t)i * n_bytes;
-        if (simd && n_bytes >= 16) blend_line_avx2(from, n_bytes, w, axis->taps[i], axis->precision, to);
-        else blend_line(from, n_bytes, 0, w, axis->taps[i], axis->precision, to);
+        if (simd && n_bytes >= 16)
+            blend_line_avx2(from, n_bytes, w, axis->taps[i], axis->precision, to);
+        else
+            blend_line(from, n_bytes, 0, w, axis->taps[i], axis->precision, to);
     }
 }
 
-// Eight lines of eight bytes: a square turned by shifts and masks within 64-bit words (Hacker's Delight, 7-3).
+// Eight lines of eight bytes: a square turned by shifts and masks within 64-bit words (Hacker's
+// Delight, 7-3).
 static void transpose8(const uint8_t *in, size_t in_stride, uint8_t *out, size_t out_stride)
 {
     uint64_t x[8];
@@ -150,10 +158,12 @@ static void transpose8(const uint8_t *in, size_t in_stride, uint8_t *out, size_t
     for (int i = 0; i < 8; i++) memcpy(out + (size_t)i * out_stride, &x[i], 8);
 }
 
-void rot_transpose(const uint8_t *in, int32_t n_lines, int32_t n_pixels, int32_t channels, uint8_t *out)
+void rot_transpose(const uint8_t *in, int32_t n_lines, int32_t n_pixels, int32_t channels,
+                   uint8_t *out)
 {
     const size_t lines = (size_t)n_lines, pixels = (size_t)n_pixels, c = (size_t)channels;
-    const size_t whole_lines = c == 1 ? lines / 8 * 8 : 0, whole_pixels = c == 1 ? pixels / 8 * 8 : 0;
+    const size_t whole_lines = c == 1 ? lines / 8 * 8 : 0,
+                 whole_pixels = c == 1 ? pixels / 8 * 8 : 0;
     for (size_t l = 0; l < whole_lines; l += 8)
         for (size_t p = 0; p < whole_pixels; p += 8)
             transpose8(in + l * pixels + p, pixels, out + p * lines + l, lines);

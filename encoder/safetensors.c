@@ -34,13 +34,13 @@ static const struct dtype {
     int bits;
     rot_tensor_type type;
 } dtypes[] = {
-    {"F32", 32, ROT_T_F32},     {"F16", 16, ROT_T_F16},      {"BF16", 16, ROT_T_BF16},
-    {"I64", 64, ROT_T_I64},     {"I32", 32, ROT_T_I32},      {"U8", 8, ROT_T_U8},
-    {"F64", 64, ROT_T_OTHER},   {"I16", 16, ROT_T_OTHER},    {"I8", 8, ROT_T_OTHER},
-    {"U64", 64, ROT_T_OTHER},   {"U32", 32, ROT_T_OTHER},    {"U16", 16, ROT_T_OTHER},
-    {"BOOL", 8, ROT_T_OTHER},   {"F8_E4M3", 8, ROT_T_OTHER}, {"F8_E5M2", 8, ROT_T_OTHER},
+    {"F32", 32, ROT_T_F32},      {"F16", 16, ROT_T_F16},      {"BF16", 16, ROT_T_BF16},
+    {"I64", 64, ROT_T_I64},      {"I32", 32, ROT_T_I32},      {"U8", 8, ROT_T_U8},
+    {"F64", 64, ROT_T_OTHER},    {"I16", 16, ROT_T_OTHER},    {"I8", 8, ROT_T_OTHER},
+    {"U64", 64, ROT_T_OTHER},    {"U32", 32, ROT_T_OTHER},    {"U16", 16, ROT_T_OTHER},
+    {"BOOL", 8, ROT_T_OTHER},    {"F8_E4M3", 8, ROT_T_OTHER}, {"F8_E5M2", 8, ROT_T_OTHER},
     {"F8_E8M0", 8, ROT_T_OTHER}, {"F6_E2M3", 6, ROT_T_OTHER}, {"F6_E3M2", 6, ROT_T_OTHER},
-    {"F4", 4, ROT_T_OTHER},     {"C64", 64, ROT_T_OTHER},
+    {"F4", 4, ROT_T_OTHER},      {"C64", 64, ROT_T_OTHER},
 };
 
 static const struct dtype *find_dtype(const char *name)
@@ -73,8 +73,9 @@ static int parse_shape(const json_t *shape, const char *name, rot_tensor *out, c
 }
 
 // data_offsets [from, to) within the data that starts at `data` and has n_data bytes.
-static int parse_offsets(const json_t *offsets, const struct dtype *dtype, const unsigned char *data,
-                         size_t n_data, const char *name, rot_tensor *out, const char *path, rot_err *err)
+static int parse_offsets(const json_t *offsets, const struct dtype *dtype,
+                         const unsigned char *data, size_t n_data, const char *name,
+                         rot_tensor *out, const char *path, rot_err *err)
 {
     const json_t *a = json_array_get(offsets, 0), *b = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(a) || !json_is_integer(b) ||
@@ -84,11 +85,13 @@ static int parse_offsets(const json_t *offsets, const struct dtype *dtype, const
     size_t n_bits;
     if (__builtin_mul_overflow(out->n_elements, (size_t)dtype->bits, &n_bits) || n_bits % 8 ||
         n_bits / 8 != to - from)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s: its offsets span %zu bytes, its shape and %s need %zu",
-                 path, name, to - from, dtype->name, out->n_elements * (size_t)dtype->bits / 8);
+        ROT_FAIL(err, ROT_ERR_FORMAT,
+                 "%s: %s: its offsets span %zu bytes, its shape and %s need %zu", path, name,
+                 to - from, dtype->name, out->n_elements * (size_t)dtype->bits / 8);
     if (to > n_data)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: truncated: %s ends at byte %zu of the data, which has %zu",
-                 path, name, to, n_data);
+        ROT_FAIL(err, ROT_ERR_FORMAT,
+                 "%s: truncated: %s ends at byte %zu of the data, which has %zu", path, name, to,
+                 n_data);
     out->n_bytes = to - from;
     out->data = data + from;
     return 0;
@@ -106,7 +109,8 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const rot_tensor *)a)->name, ((const rot_tensor *)b)->name);
 }
 
-// The tensors of one file, sorted by place, must tile its data: no overlap, no hole, nothing behind.
+// The tensors of one file, sorted by place, must tile its data: no overlap, no hole, nothing
+// behind.
 static int check_tiling(rot_tensor *tensors, size_t n, const unsigned char *data, size_t n_data,
                         const char *path, rot_err *err)
 {
@@ -115,7 +119,8 @@ static int check_tiling(rot_tensor *tensors, size_t n, const unsigned char *data
     for (size_t i = 0; i < n; i++) {
         const unsigned char *from = tensors[i].data;
         if (from < at)
-            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s overlaps %s", path, tensors[i].name, tensors[i - 1].name);
+            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s overlaps %s", path, tensors[i].name,
+                     tensors[i - 1].name);
         if (from > at)
             ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %zu bytes before %s belong to no tensor", path,
                      (size_t)(from - at), tensors[i].name);
@@ -127,11 +132,12 @@ static int check_tiling(rot_tensor *tensors, size_t n, const unsigned char *data
     return 0;
 }
 
-static int add_tensor(rot_safetensors *file, const shard *from, const char *name, const json_t *entry,
-                      const unsigned char *data, size_t n_data, rot_err *err)
+static int add_tensor(rot_safetensors *file, const shard *from, const char *name,
+                      const json_t *entry, const unsigned char *data, size_t n_data, rot_err *err)
 {
     rot_tensor tensor = {.file = from->path};
-    if (!json_is_object(entry)) ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s: not an object", from->path, name);
+    if (!json_is_object(entry))
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s: not an object", from->path, name);
     const char *dtype_name = json_string_value(json_object_get(entry, "dtype"));
     const struct dtype *dtype = dtype_name ? find_dtype(dtype_name) : NULL;
     if (!dtype)
@@ -139,11 +145,12 @@ static int add_tensor(rot_safetensors *file, const shard *from, const char *name
                  dtype_name ? dtype_name : "");
     tensor.type = dtype->type;
     ROT_TRY(parse_shape(json_object_get(entry, "shape"), name, &tensor, from->path, err));
-    ROT_TRY(parse_offsets(json_object_get(entry, "data_offsets"), dtype, data, n_data, name, &tensor,
-                          from->path, err));
+    ROT_TRY(parse_offsets(json_object_get(entry, "data_offsets"), dtype, data, n_data, name,
+                          &tensor, from->path, err));
     tensor.name = rot_arena_strdup(&file->names, name);
     if (!tensor.name) return rot_no_memory(err, strlen(name), "a tensor's name");
-    ROT_TRY(rot_grow(&file->tensors, &file->tensors_capacity, file->n_tensors + 1, sizeof tensor, err));
+    ROT_TRY(
+        rot_grow(&file->tensors, &file->tensors_capacity, file->n_tensors + 1, sizeof tensor, err));
     file->tensors[file->n_tensors++] = tensor;
     return 0;
 }
@@ -153,17 +160,20 @@ static int read_header(rot_safetensors *file, const shard *from, rot_err *err)
     const unsigned char *bytes = from->map.bytes;
     size_t n_bytes = from->map.n_bytes;
     if (n_bytes < 8)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: truncated: %zu bytes are no safetensors file", from->path, n_bytes);
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: truncated: %zu bytes are no safetensors file",
+                 from->path, n_bytes);
     uint64_t n_header = 0;
     for (int i = 0; i < 8; i++) n_header |= (uint64_t)bytes[i] << (8 * i);
     if (n_header > MAX_HEADER_BYTES)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: no safetensors file: a header of %" PRIu64 " bytes", from->path,
-                 n_header);
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: no safetensors file: a header of %" PRIu64 " bytes",
+                 from->path, n_header);
     if (n_header > n_bytes - 8)
-        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: truncated: its header has %" PRIu64 " bytes, the file %zu",
-                 from->path, n_header, n_bytes);
+        ROT_FAIL(err, ROT_ERR_FORMAT,
+                 "%s: truncated: its header has %" PRIu64 " bytes, the file %zu", from->path,
+                 n_header, n_bytes);
     json_t *root = NULL;
-    int rc = rot_json_parse((const char *)bytes + 8, (size_t)n_header, true, from->path, &root, err);
+    int rc =
+        rot_json_parse((const char *)bytes + 8, (size_t)n_header, true, from->path, &root, err);
     if (rc == ROT_ERR_FORMAT) rot_err_prefix(err, "header of ");
     if (rc < 0) return rc;
     const unsigned char *data = bytes + 8 + n_header;
@@ -176,8 +186,10 @@ static int read_header(rot_safetensors *file, const shard *from, rot_err *err)
         ROT_GO(add_tensor(file, from, name, entry, data, n_data, err));
     }
     if (file->tensors) // none at all: the file must have no data
-        rc = check_tiling(file->tensors + first, file->n_tensors - first, data, n_data, from->path, err);
-    else if (n_data) rc = check_tiling(NULL, 0, data, n_data, from->path, err);
+        rc = check_tiling(file->tensors + first, file->n_tensors - first, data, n_data, from->path,
+                          err);
+    else if (n_data)
+        rc = check_tiling(NULL, 0, data, n_data, from->path, err);
 done:
     json_decref(root);
     return rc;
@@ -187,7 +199,8 @@ static int add_shard(rot_safetensors *file, const char *dir, const char *name, r
 {
     char path[PATH_BYTES];
     if (dir) ROT_TRY(rot_fs_join(path, sizeof path, dir, name, err));
-    ROT_TRY(rot_grow(&file->shards, &file->shards_capacity, file->n_shards + 1, sizeof(shard), err));
+    ROT_TRY(
+        rot_grow(&file->shards, &file->shards_capacity, file->n_shards + 1, sizeof(shard), err));
     shard *added = &file->shards[file->n_shards];
     *added = (shard){.path = rot_arena_strdup(&file->names, dir ? path : name)};
     added->name = rot_arena_strdup(&file->names, name);
@@ -256,7 +269,8 @@ static int add_indexed(rot_safetensors *file, const char *dir, const char *index
     {
         const char *name = json_string_value(value);
         if (!is_plain_name(name))
-            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s: '%.100s' is no file name", index, tensor, name ? name : "");
+            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s: '%.100s' is no file name", index, tensor,
+                     name ? name : "");
         if (find_shard(file, name)) continue;
         int rc = add_shard(file, dir, name, err);
         if (rc < 0) {
@@ -285,7 +299,8 @@ static int apply_index(rot_safetensors *file, const char *index, const json_t *m
     json_object_foreach((json_t *)map, name, value)
     {
         if (!rot_safetensors_find(file, name))
-            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s is not in %s", index, name, json_string_value(value));
+            ROT_FAIL(err, ROT_ERR_FORMAT, "%s: %s is not in %s", index, name,
+                     json_string_value(value));
     }
     ROT_FAIL(err, ROT_ERR_FORMAT, "%s: a tensor of it is missing", index);
 }
@@ -296,14 +311,16 @@ static int open_all(rot_safetensors *file, const char *path, rot_err *err)
     json_t *root = NULL;
     const json_t *map = NULL;
     int rc = 0;
-    if (!rot_fs_is_dir(path)) ROT_GO(add_shard(file, NULL, path, err));
+    if (!rot_fs_is_dir(path))
+        ROT_GO(add_shard(file, NULL, path, err));
     else {
         ROT_GO(rot_fs_join(index, sizeof index, path, "model.safetensors.index.json", err));
         if (rot_fs_is_file(index)) {
             ROT_GO(rot_json_read(index, true, &root, err));
             ROT_GO(rot_json_object(root, "weight_map", &map, index, err));
             ROT_GO(add_indexed(file, path, index, map, err));
-        } else ROT_GO(add_folder(file, path, err));
+        } else
+            ROT_GO(add_folder(file, path, err));
     }
     for (size_t i = 0; i < file->n_shards; i++) ROT_GO(read_header(file, &file->shards[i], err));
     if (map) ROT_GO(apply_index(file, index, map, err));

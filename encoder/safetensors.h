@@ -28,8 +28,8 @@ typedef struct rot_tensor {
 
 typedef struct rot_safetensors rot_safetensors;
 
-// `path`: a .safetensors file, or a folder with model.safetensors.index.json (all its files) or else
-// *.safetensors. Headers are read and every offset is checked against the file's size.
+// `path`: a .safetensors file, or a folder with model.safetensors.index.json (all its files) or
+// else *.safetensors. Headers are read and every offset is checked against the file's size.
 // ROT_ERR_MISSING: nothing there; ROT_ERR_FORMAT: truncated or malformed (file and cause).
 int rot_safetensors_open(const char *path, rot_safetensors **out, rot_err *err);
 void rot_safetensors_close(rot_safetensors **file);
@@ -40,8 +40,9 @@ const rot_tensor *rot_safetensors_find(const rot_safetensors *file, const char *
 // Elements [from, from + n) as float32 (F32, F16 and BF16 tensors; exact).
 void rot_tensor_to_f32(const rot_tensor *tensor, size_t from, size_t n, float *out);
 
-// Writes one file: all tensors are declared first (name, type, shape), then their data follow in the
-// same order in pieces of any size. Finishing syncs and renames into place; closing early leaves nothing.
+// Writes one file: all tensors are declared first (name, type, shape), then their data follow in
+// the same order in pieces of any size. Finishing syncs and renames into place; closing early
+// leaves nothing.
 typedef struct rot_safetensors_writer rot_safetensors_writer;
 typedef struct rot_tensor_decl {
     const char *name;
@@ -51,7 +52,8 @@ typedef struct rot_tensor_decl {
 } rot_tensor_decl;
 int rot_safetensors_create(const char *path, const rot_tensor_decl *tensors, size_t n,
                            rot_safetensors_writer **out, rot_err *err);
-int rot_safetensors_write(rot_safetensors_writer *writer, const void *bytes, size_t n_bytes, rot_err *err);
+int rot_safetensors_write(rot_safetensors_writer *writer, const void *bytes, size_t n_bytes,
+                          rot_err *err);
 int rot_safetensors_finish(rot_safetensors_writer **writer, rot_err *err);
 void rot_safetensors_abort(rot_safetensors_writer **writer);
 

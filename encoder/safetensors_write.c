@@ -23,7 +23,8 @@ struct rot_safetensors_writer {
     unsigned char buffer[BUFFER_BYTES];
 };
 
-static int flush(rot_safetensors_writer *writer, const unsigned char *bytes, size_t n_bytes, rot_err *err)
+static int flush(rot_safetensors_writer *writer, const unsigned char *bytes, size_t n_bytes,
+                 rot_err *err)
 {
     for (size_t at = 0; at < n_bytes;) {
         ssize_t n = write(writer->fd, bytes + at, n_bytes - at);
@@ -72,7 +73,8 @@ static int check_names(const rot_tensor_decl *tensors, size_t n, rot_err *err)
         names[i] = tensors[i].name;
         size_t length = strlen(names[i]);
         if (rot_utf8_valid(names[i], length) != length || !strcmp(names[i], "__metadata__"))
-            rc = rot_err_set(err, ROT_ERR_USAGE, "'%.200s' cannot be the name of a tensor", names[i]);
+            rc = rot_err_set(err, ROT_ERR_USAGE, "'%.200s' cannot be the name of a tensor",
+                             names[i]);
     }
     if (n) qsort(names, n, sizeof *names, by_name);
     for (size_t i = 1; i < n && rc == 0; i++)
@@ -92,7 +94,8 @@ static int make_header(const rot_tensor_decl *tensors, size_t n, rot_str *header
         ROT_TRY(tensor_bytes(&tensors[i], &n_bytes, err));
         rot_str_puts(header, ",");
         rot_str_json(header, tensors[i].name, strlen(tensors[i].name));
-        rot_str_printf(header, ":{\"dtype\":\"%s\",\"shape\":[", rot_tensor_type_name(tensors[i].type));
+        rot_str_printf(header, ":{\"dtype\":\"%s\",\"shape\":[",
+                       rot_tensor_type_name(tensors[i].type));
         for (int d = 0; d < tensors[i].n_dims; d++)
             rot_str_printf(header, "%s%lld", d ? "," : "", (long long)tensors[i].shape[d]);
         if (__builtin_add_overflow(at, n_bytes, &n_bytes))
@@ -101,7 +104,8 @@ static int make_header(const rot_tensor_decl *tensors, size_t n, rot_str *header
         at = n_bytes;
     }
     rot_str_puts(header, "}");
-    while (header->n_bytes % 8 && !header->failed) rot_str_puts(header, " "); // the data start aligned
+    while (header->n_bytes % 8 && !header->failed)
+        rot_str_puts(header, " "); // the data start aligned
     if (header->failed) return rot_no_memory(err, header->n_bytes, "a safetensors header");
     *n_data = at;
     return 0;
@@ -145,7 +149,8 @@ done:
     return rc;
 }
 
-int rot_safetensors_write(rot_safetensors_writer *writer, const void *bytes, size_t n_bytes, rot_err *err)
+int rot_safetensors_write(rot_safetensors_writer *writer, const void *bytes, size_t n_bytes,
+                          rot_err *err)
 {
     if (n_bytes > writer->n_data - writer->n_written)
         ROT_FAIL(err, ROT_ERR_INTERNAL, "%s: more data than were declared", writer->path);
@@ -168,8 +173,10 @@ int rot_safetensors_finish(rot_safetensors_writer **handle, rot_err *err)
     }
     int fd = writer->fd;
     writer->fd = -1;
-    if (close(fd) < 0) rc = rot_err_errno(err, errno, "close", writer->tmp);
-    else if (rename(writer->tmp, writer->path) < 0) rc = rot_err_errno(err, errno, "rename to", writer->path);
+    if (close(fd) < 0)
+        rc = rot_err_errno(err, errno, "close", writer->tmp);
+    else if (rename(writer->tmp, writer->path) < 0)
+        rc = rot_err_errno(err, errno, "rename to", writer->path);
     if (rc < 0) {
         unlink(writer->tmp);
         goto done;

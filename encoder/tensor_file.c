@@ -26,17 +26,20 @@ int rot_tensor_file_new(const char *path, rot_tensor_file **out, rot_err *err)
     return 0;
 }
 
-int rot_tensor_file_declare(rot_tensor_file *file, const char *name, const char *dtype, const int64_t *shape,
-                            int n_dims, rot_err *err)
+int rot_tensor_file_declare(rot_tensor_file *file, const char *name, const char *dtype,
+                            const int64_t *shape, int n_dims, rot_err *err)
 {
-    static const rot_tensor_type types[] = {ROT_T_F32, ROT_T_F16, ROT_T_BF16, ROT_T_I64, ROT_T_I32, ROT_T_U8};
-    if (file->writer) ROT_FAIL(err, ROT_ERR_USAGE, "%s: %s is declared after data", file->path, name);
+    static const rot_tensor_type types[] = {ROT_T_F32, ROT_T_F16, ROT_T_BF16,
+                                            ROT_T_I64, ROT_T_I32, ROT_T_U8};
+    if (file->writer)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%s: %s is declared after data", file->path, name);
     if (n_dims < 0 || n_dims > ROT_TENSOR_DIMS)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: %s has %d dimensions", file->path, name, n_dims);
     rot_tensor_decl tensor = {.type = ROT_T_OTHER, .n_dims = n_dims};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         if (!strcmp(dtype, rot_tensor_type_name(types[i]))) tensor.type = types[i];
-    if (tensor.type == ROT_T_OTHER) ROT_FAIL(err, ROT_ERR_USAGE, "%s: %s: dtype '%.20s'", file->path, name, dtype);
+    if (tensor.type == ROT_T_OTHER)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%s: %s: dtype '%.20s'", file->path, name, dtype);
     if (n_dims) memcpy(tensor.shape, shape, (size_t)n_dims * sizeof *shape);
     tensor.name = rot_arena_strdup(&file->names, name);
     if (!tensor.name) return rot_no_memory(err, strlen(name), "a tensor's name");

@@ -14,7 +14,12 @@
 extern "C" {
 #endif
 
-typedef enum rot_dtype { ROT_DTYPE_U8 = 0, ROT_DTYPE_BF16 = 1, ROT_DTYPE_F32 = 2, ROT_DTYPE_I32 = 3 } rot_dtype;
+typedef enum rot_dtype {
+    ROT_DTYPE_U8 = 0,
+    ROT_DTYPE_BF16 = 1,
+    ROT_DTYPE_F32 = 2,
+    ROT_DTYPE_I32 = 3
+} rot_dtype;
 
 typedef struct rot_encoder_options {
     size_t size;            // sizeof(rot_encoder_options)
@@ -39,10 +44,10 @@ typedef struct rot_encoder_info {
     rot_preprocessor preprocessor;
 } rot_encoder_info;
 
-// Reads headers and resolves the backend; hashes the weights only if `with_hash` (reads every byte).
-// ROT_ERR_MISSING: no checkpoint folder, no config.json, no safetensors. ROT_ERR_FORMAT: a tensor that
-// is missing, misshapen, of a wrong type or truncated, named. ROT_ERR_UNSUPPORTED: model_type (says
-// which are supported), backend or dtype that this machine lacks.
+// Reads headers and resolves the backend; hashes the weights only if `with_hash` (reads every
+// byte). ROT_ERR_MISSING: no checkpoint folder, no config.json, no safetensors. ROT_ERR_FORMAT: a
+// tensor that is missing, misshapen, of a wrong type or truncated, named. ROT_ERR_UNSUPPORTED:
+// model_type (says which are supported), backend or dtype that this machine lacks.
 int rot_encoder_inspect(const rot_encoder_options *options, bool with_hash, rot_encoder_info *out,
                         rot_err *err);
 
@@ -53,22 +58,22 @@ int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_
 void rot_encoder_close(rot_encoder **encoder);
 
 // Embeddings of n images, one after another, into out: bf16 (uint16_t) or float32 as options.dtype,
-// row-major [sum of K, out_width]. grids[i] (from rot_geometry_grid) gives each K. The bits of an image
-// do not depend on the others, on n, on their order or on the number of threads.
-int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids, size_t n,
-                       void *out, rot_err *err);
+// row-major [sum of K, out_width]. grids[i] (from rot_geometry_grid) gives each K. The bits of an
+// image do not depend on the others, on n, on their order or on the number of threads.
+int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
+                       size_t n, void *out, rot_err *err);
 
-// Where the time went since the encoder was opened: resampling and each kind of operation of the tower.
-// `work` counts floating-point operations of matrix products, 0 elsewhere. The table belongs to the encoder
-// and is valid until its next call.
+// Where the time went since the encoder was opened: resampling and each kind of operation of the
+// tower. `work` counts floating-point operations of matrix products, 0 elsewhere. The table belongs
+// to the encoder and is valid until its next call.
 typedef struct rot_encoder_stage {
     const char *name;
     double seconds, work;
 } rot_encoder_stage;
 const rot_encoder_stage *rot_encoder_stages(const rot_encoder *encoder, size_t *n);
 
-// Writes a checkpoint of the real architecture with seeded random weights. arch: "tiny", "2b", "4b",
-// "8b", or "custom" with the sizes below. The same seed gives the same bytes.
+// Writes a checkpoint of the real architecture with seeded random weights. arch: "tiny", "2b",
+// "4b", "8b", or "custom" with the sizes below. The same seed gives the same bytes.
 typedef struct rot_init_model_options {
     size_t size;
     const char *dir;           // created; ROT_ERR_USAGE if it holds a config.json already
@@ -86,15 +91,16 @@ rot_init_model_options rot_init_model_options_default(void);
 // ROT_ERR_USAGE: no folder, an unknown arch or sizes that do not fit; ROT_ERR_IO, ROT_ERR_NO_SPACE.
 int rot_init_model(const rot_init_model_options *options, rot_err *err);
 
-// Results as a safetensors file: declare every tensor, then give their bytes (little-endian, row-major) in
-// the same order, in pieces of any size. Nothing is at `path` until the file is finished. One thread.
+// Results as a safetensors file: declare every tensor, then give their bytes (little-endian,
+// row-major) in the same order, in pieces of any size. Nothing is at `path` until the file is
+// finished. One thread.
 typedef struct rot_tensor_file rot_tensor_file;
 int rot_tensor_file_new(const char *path, rot_tensor_file **out, rot_err *err);
-// dtype: "F32", "F16", "BF16", "I64", "I32" or "U8". n_dims: at most 8. ROT_ERR_USAGE: another dtype, or data
-// were given already.
-int rot_tensor_file_declare(rot_tensor_file *file, const char *name, const char *dtype, const int64_t *shape,
-                            int n_dims, rot_err *err);
-// ROT_ERR_USAGE at the first call: a name that is doubled or no UTF-8. Creates the temporary file.
+// dtype: "F32", "F16", "BF16", "I64", "I32" or "U8". n_dims: at most 8. ROT_ERR_USAGE: another
+// dtype, or data were given already.
+int rot_tensor_file_declare(rot_tensor_file *file, const char *name, const char *dtype,
+                            const int64_t *shape, int n_dims, rot_err *err);
+// The first call creates the temporary file. ROT_ERR_USAGE: a name that is doubled or no UTF-8.
 int rot_tensor_file_write(rot_tensor_file *file, const void *bytes, size_t n_bytes, rot_err *err);
 // Syncs and renames into place; frees *file in any case.
 int rot_tensor_file_finish(rot_tensor_file **file, rot_err *err);

@@ -97,8 +97,9 @@ static void edit(const char *name, const char *from, const char *to)
 }
 
 typedef struct change {
-    const char *drop, *misshape, *retype; // names (with prefix) to leave out, to turn, to write as I32
-    const char *prefix;                   // instead of "model.visual."
+    const char *drop, *misshape,
+        *retype;        // names (with prefix) to leave out, to turn, to write as I32
+    const char *prefix; // instead of "model.visual."
     int shards;
     rot_tensor_type type; // of all; ROT_T_BF16: as they are
 } change;
@@ -115,14 +116,17 @@ static void rewrite(const change *how)
     for (int s = 0; s < shards; s++) {
         rot_tensor_decl *declared = calloc(n, sizeof *declared);
         const rot_tensor **kept = calloc(n, sizeof *kept);
-        char (*names)[160] = calloc(n, sizeof *names), file[64];
+        char(*names)[160] = calloc(n, sizeof *names), file[64];
         size_t m = 0;
         snprintf(file, sizeof file, shards > 1 ? "part-%d.safetensors" : "new", s);
         for (size_t i = 0; i < n; i++) {
             const rot_tensor *t = rot_safetensors_at(in, i);
-            if ((how->drop && !strcmp(t->name, how->drop)) || i % (size_t)shards != (size_t)s) continue;
-            snprintf(names[m], sizeof names[m], "%s%s", how->prefix ? how->prefix : "model.visual.", t->name + 13);
-            declared[m] = (rot_tensor_decl){.name = names[m], .type = how->type, .n_dims = t->n_dims};
+            if ((how->drop && !strcmp(t->name, how->drop)) || i % (size_t)shards != (size_t)s)
+                continue;
+            snprintf(names[m], sizeof names[m], "%s%s", how->prefix ? how->prefix : "model.visual.",
+                     t->name + 13);
+            declared[m] =
+                (rot_tensor_decl){.name = names[m], .type = how->type, .n_dims = t->n_dims};
             memcpy(declared[m].shape, t->shape, sizeof t->shape);
             if (how->misshape && !strcmp(t->name, how->misshape)) {
                 declared[m].shape[0] = t->shape[1];
@@ -139,7 +143,8 @@ static void rewrite(const change *how)
             rot_tensor_to_f32(kept[i], 0, kept[i]->n_elements, f);
             size_t size = rot_tensor_type_bytes(declared[i].type);
             const void *bytes = size == 4 ? (const void *)f : kept[i]->data;
-            assert_int_equal(rot_safetensors_write(writer, bytes, size * kept[i]->n_elements, NULL), 0);
+            assert_int_equal(rot_safetensors_write(writer, bytes, size * kept[i]->n_elements, NULL),
+                             0);
             free(f);
         }
         assert_int_equal(rot_safetensors_finish(&writer, NULL), 0);
@@ -152,7 +157,8 @@ static void rewrite(const change *how)
         fputs("}}", index);
         fclose(index);
         unlink(in_dir("model.safetensors"));
-    } else assert_int_equal(rename(in_dir("new"), in_dir("model.safetensors")), 0);
+    } else
+        assert_int_equal(rename(in_dir("new"), in_dir("model.safetensors")), 0);
 }
 
 static void prefixes_and_shards_read_alike(void **state)
@@ -186,7 +192,8 @@ static void the_hash_sees_values_and_types_but_not_the_taps(void **state)
     assert_int_equal(rot_checkpoint_hash(checkpoint, first, NULL), 0);
     rot_checkpoint_close(&checkpoint);
     // Flips a byte of one tensor: of the taps it does not count, of the tower it does.
-    static const char *const names[] = {"deepstack_merger_list.0.linear_fc1.weight", "merger.norm.bias"};
+    static const char *const names[] = {"deepstack_merger_list.0.linear_fc1.weight",
+                                        "merger.norm.bias"};
     for (int i = 0; i < 2; i++) {
         checkpoint = must_open();
         const rot_tensor *t = rot_checkpoint_tensor(checkpoint, names[i]);
@@ -206,8 +213,10 @@ static void the_hash_sees_values_and_types_but_not_the_taps(void **state)
         checkpoint = must_open();
         assert_int_equal(rot_checkpoint_hash(checkpoint, again, NULL), 0);
         rot_checkpoint_close(&checkpoint);
-        if (i == 0) assert_string_equal(first, again);
-        else assert_string_not_equal(first, again);
+        if (i == 0)
+            assert_string_equal(first, again);
+        else
+            assert_string_not_equal(first, again);
     }
     fresh(NULL);
     rewrite(&(change){.type = ROT_T_F32});
@@ -220,7 +229,8 @@ static void the_hash_sees_values_and_types_but_not_the_taps(void **state)
 static void missing_parts_are_missing(void **state)
 {
     (void)state;
-    static const char *const parts[] = {"config.json", "preprocessor_config.json", "model.safetensors"};
+    static const char *const parts[] = {"config.json", "preprocessor_config.json",
+                                        "model.safetensors"};
     for (int i = 0; i < 3; i++) {
         fresh(NULL);
         unlink(in_dir(parts[i]));
@@ -241,11 +251,13 @@ static void tensors_that_do_not_fit_are_named(void **state)
     rewrite(&(change){.drop = "model.visual.patch_embed.proj.weight", .type = ROT_T_BF16});
     wants_error(ROT_ERR_FORMAT, "the tensor model.visual.patch_embed.proj.weight is missing");
     fresh(NULL);
-    rewrite(&(change){.drop = "model.visual.deepstack_merger_list.2.norm.bias", .type = ROT_T_BF16});
+    rewrite(
+        &(change){.drop = "model.visual.deepstack_merger_list.2.norm.bias", .type = ROT_T_BF16});
     wants_error(ROT_ERR_FORMAT, "deepstack_merger_list.2.norm.bias is missing");
     fresh(NULL);
     rewrite(&(change){.misshape = "model.visual.merger.linear_fc2.weight", .type = ROT_T_BF16});
-    wants_error(ROT_ERR_FORMAT, "merger.linear_fc2.weight has the shape [128, 24], config.json says [24, 128]");
+    wants_error(ROT_ERR_FORMAT,
+                "merger.linear_fc2.weight has the shape [128, 24], config.json says [24, 128]");
     fresh(NULL);
     rewrite(&(change){.retype = "model.visual.pos_embed.weight", .type = ROT_T_BF16});
     wants_error(ROT_ERR_FORMAT, "pos_embed.weight is not F32, F16 or BF16");
@@ -254,7 +266,8 @@ static void tensors_that_do_not_fit_are_named(void **state)
     wants_error(ROT_ERR_FORMAT, "no vision tower");
     fresh(NULL);
     edit("config.json", "\"hidden_size\": 32", "\"hidden_size\": 64");
-    wants_error(ROT_ERR_FORMAT, "model.visual.patch_embed.proj.weight has the shape [32, 3, 2, 16, 16]");
+    wants_error(ROT_ERR_FORMAT,
+                "model.visual.patch_embed.proj.weight has the shape [32, 3, 2, 16, 16]");
 }
 
 static void a_file_cut_at_every_sixteenth_is_refused(void **state)
@@ -276,30 +289,50 @@ static void configs_that_do_not_fit_are_refused(void **state)
         int code;
         const char *words;
     } cases[] = {
-        {"config.json", "\"model_type\": \"qwen3_vl\"", "\"model_type\": \"qwen2_vl\"", ROT_ERR_UNSUPPORTED, "supported: qwen3_vl, qwen3_vl_moe"},
-        {"config.json", "\"model_type\"", "\"model_tipe\"", ROT_ERR_FORMAT, "'model_type' is missing"},
-        {"config.json", "\"vision_config\"", "\"vision\"", ROT_ERR_FORMAT, "'vision_config' is missing"},
-        {"config.json", "\"depth\": 3", "\"depth\": \"3\"", ROT_ERR_FORMAT, "'depth' is not a whole number"},
-        {"config.json", "\"depth\": 3", "\"depth\": 0", ROT_ERR_FORMAT, "'depth' is 0, not in 1 to 1000"},
-        {"config.json", "\"depth\": 3", "\"depth\": 4", ROT_ERR_FORMAT, "blocks.3.norm1.weight is missing"},
-        {"config.json", "\"depth\": 3", "\"depth\": 1", ROT_ERR_FORMAT, "the tower is not that deep"},
+        {"config.json", "\"model_type\": \"qwen3_vl\"", "\"model_type\": \"qwen2_vl\"",
+         ROT_ERR_UNSUPPORTED, "supported: qwen3_vl, qwen3_vl_moe"},
+        {"config.json", "\"model_type\"", "\"model_tipe\"", ROT_ERR_FORMAT,
+         "'model_type' is missing"},
+        {"config.json", "\"vision_config\"", "\"vision\"", ROT_ERR_FORMAT,
+         "'vision_config' is missing"},
+        {"config.json", "\"depth\": 3", "\"depth\": \"3\"", ROT_ERR_FORMAT,
+         "'depth' is not a whole number"},
+        {"config.json", "\"depth\": 3", "\"depth\": 0", ROT_ERR_FORMAT,
+         "'depth' is 0, not in 1 to 1000"},
+        {"config.json", "\"depth\": 3", "\"depth\": 4", ROT_ERR_FORMAT,
+         "blocks.3.norm1.weight is missing"},
+        {"config.json", "\"depth\": 3", "\"depth\": 1", ROT_ERR_FORMAT,
+         "the tower is not that deep"},
         {"config.json", "\"depth\": 3", "\"depth\": 3, \"depth\": 3", ROT_ERR_FORMAT, "duplicate"},
-        {"config.json", "\"num_heads\": 2", "\"num_heads\": 3", ROT_ERR_FORMAT, "no multiple of 3 heads"},
+        {"config.json", "\"num_heads\": 2", "\"num_heads\": 3", ROT_ERR_FORMAT,
+         "no multiple of 3 heads"},
         {"config.json", "\"num_heads\": 2", "\"num_heads\": 16", ROT_ERR_UNSUPPORTED, "heads of 2"},
-        {"config.json", "\"in_channels\": 3", "\"in_channels\": 1", ROT_ERR_UNSUPPORTED, "1 input channels"},
-        {"config.json", "\"num_position_embeddings\": 2304", "\"num_position_embeddings\": 2305", ROT_ERR_FORMAT, "no square"},
+        {"config.json", "\"in_channels\": 3", "\"in_channels\": 1", ROT_ERR_UNSUPPORTED,
+         "1 input channels"},
+        {"config.json", "\"num_position_embeddings\": 2304", "\"num_position_embeddings\": 2305",
+         ROT_ERR_FORMAT, "no square"},
         {"config.json", "gelu_pytorch_tanh", "quick_gelu", ROT_ERR_UNSUPPORTED, "hidden_act"},
-        {"config.json", "\"deepstack_visual_indexes\": [", "\"deepstack_visual_indexes\": [2, ", ROT_ERR_FORMAT, "not in rising order"},
-        {"config.json", "\"deepstack_visual_indexes\": [", "\"deepstack_visual_indexes\": [-1, ", ROT_ERR_FORMAT, "no block"},
+        {"config.json", "\"deepstack_visual_indexes\": [", "\"deepstack_visual_indexes\": [2, ",
+         ROT_ERR_FORMAT, "not in rising order"},
+        {"config.json", "\"deepstack_visual_indexes\": [", "\"deepstack_visual_indexes\": [-1, ",
+         ROT_ERR_FORMAT, "no block"},
         {"config.json", "{", "[", ROT_ERR_FORMAT, "line 2"},
-        {"preprocessor_config.json", "\"patch_size\": 16", "\"patch_size\": 14", ROT_ERR_FORMAT, "'patch_size' is 14, config.json says 16"},
-        {"preprocessor_config.json", "\"merge_size\"", "\"merge\"", ROT_ERR_FORMAT, "'merge_size' is missing"},
-        {"preprocessor_config.json", "\"size\"", "\"sizes\"", ROT_ERR_FORMAT, "neither 'size' nor 'min_pixels'"},
-        {"preprocessor_config.json", "\"shortest_edge\": 65536", "\"shortest_edge\": 99999999", ROT_ERR_FORMAT, "is over its largest"},
-        {"preprocessor_config.json", "\"shortest_edge\": 65536", "\"shortest_edge\": 0", ROT_ERR_FORMAT, "'shortest_edge' is 0"},
-        {"preprocessor_config.json", "\"image_mean\": [", "\"image_mean\": [0.5, ", ROT_ERR_FORMAT, "array of 3 numbers"},
-        {"preprocessor_config.json", "\"image_std\": [\n    0.5", "\"image_std\": [0", ROT_ERR_FORMAT, "'image_std'[0] is 0"},
-        {"preprocessor_config.json", "{", "{\"do_resize\": false, ", ROT_ERR_UNSUPPORTED, "'do_resize' is false"},
+        {"preprocessor_config.json", "\"patch_size\": 16", "\"patch_size\": 14", ROT_ERR_FORMAT,
+         "'patch_size' is 14, config.json says 16"},
+        {"preprocessor_config.json", "\"merge_size\"", "\"merge\"", ROT_ERR_FORMAT,
+         "'merge_size' is missing"},
+        {"preprocessor_config.json", "\"size\"", "\"sizes\"", ROT_ERR_FORMAT,
+         "neither 'size' nor 'min_pixels'"},
+        {"preprocessor_config.json", "\"shortest_edge\": 65536", "\"shortest_edge\": 99999999",
+         ROT_ERR_FORMAT, "is over its largest"},
+        {"preprocessor_config.json", "\"shortest_edge\": 65536", "\"shortest_edge\": 0",
+         ROT_ERR_FORMAT, "'shortest_edge' is 0"},
+        {"preprocessor_config.json", "\"image_mean\": [", "\"image_mean\": [0.5, ", ROT_ERR_FORMAT,
+         "array of 3 numbers"},
+        {"preprocessor_config.json", "\"image_std\": [\n    0.5", "\"image_std\": [0",
+         ROT_ERR_FORMAT, "'image_std'[0] is 0"},
+        {"preprocessor_config.json", "{", "{\"do_resize\": false, ", ROT_ERR_UNSUPPORTED,
+         "'do_resize' is false"},
         {"preprocessor_config.json", "{", "{\"resample\": 2, ", ROT_ERR_UNSUPPORTED, "bicubic"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -312,10 +345,12 @@ static void configs_that_do_not_fit_are_refused(void **state)
 static void both_ways_of_writing_areas_are_read(void **state)
 {
     (void)state;
-    static const char *const sizes[] = {"\"size\": {\"min_pixels\": 1000, \"max_pixels\": 2000}",
-                                        "\"size\": {\"shortest_edge\": 1000, \"longest_edge\": 2000}",
-                                        "\"min_pixels\": 1000, \"max_pixels\": 2000",
-                                        "\"size\": {\"shortest_edge\": 7, \"longest_edge\": 8}, \"min_pixels\": 1000, \"max_pixels\": 2000"};
+    static const char *const sizes[] = {
+        "\"size\": {\"min_pixels\": 1000, \"max_pixels\": 2000}",
+        "\"size\": {\"shortest_edge\": 1000, \"longest_edge\": 2000}",
+        "\"min_pixels\": 1000, \"max_pixels\": 2000",
+        "\"size\": {\"shortest_edge\": 7, \"longest_edge\": 8}, \"min_pixels\": 1000, "
+        "\"max_pixels\": 2000"};
     for (int i = 0; i < 4; i++) {
         char to[256];
         fresh(NULL);
@@ -336,8 +371,10 @@ static void moe_and_bare_vision_configs_are_read(void **state)
     rot_checkpoint *checkpoint = must_open();
     assert_string_equal(rot_checkpoint_config(checkpoint)->model_type, "qwen3_vl_moe");
     rot_checkpoint_close(&checkpoint);
-    const char *bare = "{\"model_type\": \"qwen3_vl\", \"depth\": 3, \"hidden_size\": 32, \"num_heads\": 2, "
-                       "\"intermediate_size\": 40, \"out_hidden_size\": 24, \"deepstack_visual_indexes\": [0, 1, 2]}";
+    const char *bare =
+        "{\"model_type\": \"qwen3_vl\", \"depth\": 3, \"hidden_size\": 32, \"num_heads\": 2, "
+        "\"intermediate_size\": 40, \"out_hidden_size\": 24, \"deepstack_visual_indexes\": [0, 1, "
+        "2]}";
     assert_int_equal(rot_fs_write_atomic(in_dir("config.json"), bare, strlen(bare), NULL), 0);
     checkpoint = must_open();
     assert_int_equal(rot_checkpoint_config(checkpoint)->mlp_width, 40);

@@ -1,4 +1,5 @@
-// encoder: sizes, resampling and patches, against values of the real libraries and against plain loops.
+// encoder: sizes, resampling and patches, against values of the real libraries and against plain
+// loops.
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,7 +20,8 @@ static rot_grid grid_of(rot_geometry geometry, int width, int height)
     rot_preprocessor p = rot_preprocessor_default();
     rot_grid grid = {0};
     rot_err err = {0};
-    if (rot_geometry_grid(geometry, &p, width, height, &grid, &err) < 0) fail_msg("%s", err.message);
+    if (rot_geometry_grid(geometry, &p, width, height, &grid, &err) < 0)
+        fail_msg("%s", err.message);
     return grid;
 }
 
@@ -27,10 +29,11 @@ static rot_grid grid_of(rot_geometry geometry, int width, int height)
 static void released_counts_are_those_of_the_processors(void **state)
 {
     (void)state;
-    static const int cases[][2] = {{24, 70},   {60, 70},    {97, 72},    {98, 64},    {100, 64},  {209, 88},
-                                   {210, 69},  {300, 81},   {433, 93},   {434, 64},   {500, 68},  {1000, 96},
-                                   {1300, 110}, {1500, 118}, {1762, 128}, {1777, 128}, {1778, 64}, {1800, 64},
-                                   {2000, 68}, {2098, 66},  {2867, 89},  {3000, 94},  {4309, 135}, {5614, 175}};
+    static const int cases[][2] = {{24, 70},    {60, 70},   {97, 72},    {98, 64},    {100, 64},
+                                   {209, 88},   {210, 69},  {300, 81},   {433, 93},   {434, 64},
+                                   {500, 68},   {1000, 96}, {1300, 110}, {1500, 118}, {1762, 128},
+                                   {1777, 128}, {1778, 64}, {1800, 64},  {2000, 68},  {2098, 66},
+                                   {2867, 89},  {3000, 94}, {4309, 135}, {5614, 175}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         assert_int_equal(grid_of(ROT_GEOMETRY_RELEASED, cases[i][0], 32).k, cases[i][1]);
 }
@@ -39,11 +42,11 @@ static void released_counts_are_those_of_the_processors(void **state)
 static void released_sizes_are_those_of_the_processors(void **state)
 {
     (void)state;
-    static const int cases[][5] = {
-        {98, 28, 112, 128, 512},    {100, 28, 112, 128, 512},   {300, 28, 308, 96, 864},
-        {1000, 28, 1008, 64, 1536}, {1500, 28, 1512, 64, 1888}, {1778, 28, 1792, 32, 2048},
-        {1800, 28, 1792, 32, 2048}, {2000, 28, 1988, 32, 2176}, {3000, 28, 2996, 32, 3008},
-        {5614, 28, 5600, 32, 5600}};
+    static const int cases[][5] = {{98, 28, 112, 128, 512},    {100, 28, 112, 128, 512},
+                                   {300, 28, 308, 96, 864},    {1000, 28, 1008, 64, 1536},
+                                   {1500, 28, 1512, 64, 1888}, {1778, 28, 1792, 32, 2048},
+                                   {1800, 28, 1792, 32, 2048}, {2000, 28, 1988, 32, 2176},
+                                   {3000, 28, 2996, 32, 3008}, {5614, 28, 5600, 32, 5600}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         rot_grid g = grid_of(ROT_GEOMETRY_RELEASED, cases[i][0], 32);
         assert_int_equal(g.first_height, cases[i][1]);
@@ -88,9 +91,11 @@ static void too_long_images_are_refused_with_both_numbers(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         rot_grid grid;
         rot_err err = {0};
-        assert_int_equal(rot_geometry_grid(cases[i].geometry, &p, cases[i].width, cases[i].height, &grid, &err),
-                         ROT_ERR_TOO_LARGE);
-        if (!strstr(err.message, cases[i].words)) fail_msg("'%s' not in '%s'", cases[i].words, err.message);
+        assert_int_equal(
+            rot_geometry_grid(cases[i].geometry, &p, cases[i].width, cases[i].height, &grid, &err),
+            ROT_ERR_TOO_LARGE);
+        if (!strstr(err.message, cases[i].words))
+            fail_msg("'%s' not in '%s'", cases[i].words, err.message);
     }
 }
 
@@ -101,7 +106,8 @@ static void images_without_area_are_refused(void **state)
     rot_grid grid;
     for (int g = 0; g < 3; g++) {
         assert_int_equal(rot_geometry_grid((rot_geometry)g, &p, 0, 32, &grid, NULL), ROT_ERR_USAGE);
-        assert_int_equal(rot_geometry_grid((rot_geometry)g, &p, 32, -1, &grid, NULL), ROT_ERR_USAGE);
+        assert_int_equal(rot_geometry_grid((rot_geometry)g, &p, 32, -1, &grid, NULL),
+                         ROT_ERR_USAGE);
     }
 }
 
@@ -131,9 +137,11 @@ static void simd_blend_equals_plain_blend(void **state)
     for (int round = 0; round < 200; round++) {
         int32_t n_in = (int32_t)(1 + draw(&seed) % 90), n_out = (int32_t)(1 + draw(&seed) % 90);
         size_t n_bytes = 1 + draw(&seed) % 70;
-        uint8_t *in = malloc((size_t)n_in * n_bytes); // exactly as large as it says: asan sees reads behind it
+        uint8_t *in = malloc((size_t)n_in *
+                             n_bytes); // exactly as large as it says: asan sees reads behind it
         uint8_t *plain = malloc((size_t)n_out * n_bytes), *simd = malloc((size_t)n_out * n_bytes);
-        for (size_t i = 0; i < (size_t)n_in * n_bytes; i++) in[i] = draw(&seed) % 3 ? (uint8_t)draw(&seed) : 255;
+        for (size_t i = 0; i < (size_t)n_in * n_bytes; i++)
+            in[i] = draw(&seed) % 3 ? (uint8_t)draw(&seed) : 255;
         rot_arena arena = {0};
         rot_axis axis;
         rot_resampler resampler = round % 2 ? ROT_RESAMPLE_TORCH : ROT_RESAMPLE_PILLOW;
@@ -160,7 +168,8 @@ static void transpose_is_exact_for_all_sizes(void **state)
                 rot_transpose(in, lines, pixels, c, out);
                 for (int32_t l = 0; l < lines; l++)
                     for (int32_t p = 0; p < pixels; p++)
-                        assert_memory_equal(out + (p * lines + l) * c, in + (l * pixels + p) * c, (size_t)c);
+                        assert_memory_equal(out + (p * lines + l) * c, in + (l * pixels + p) * c,
+                                            (size_t)c);
                 free(in);
                 free(out);
             }
@@ -174,7 +183,9 @@ static void bytes_of_pillow_and_torch(void **state)
         rot_arena arena = {0};
         rot_axis axis;
         uint8_t out[32];
-        assert_int_equal(rot_axis_make(golden[i].resampler, golden[i].n_in, golden[i].n_out, &arena, &axis, NULL), 0);
+        assert_int_equal(rot_axis_make(golden[i].resampler, golden[i].n_in, golden[i].n_out, &arena,
+                                       &axis, NULL),
+                         0);
         rot_axis_blend(&axis, golden[i].in, 1, false, out);
         assert_memory_equal(out, golden[i].out, (size_t)golden[i].n_out);
         rot_arena_free(&arena);
@@ -186,18 +197,21 @@ static void pillow_makes_a_strongly_shrunk_height_first(void **state)
     (void)state;
     assert_true(rot_resample_height_first(ROT_RESAMPLE_PILLOW, 32, 1057, 28, 1064));
     assert_true(rot_resample_height_first(ROT_RESAMPLE_PILLOW, 254, 169, 219, 159));
-    assert_false(rot_resample_height_first(ROT_RESAMPLE_PILLOW, 32, 332, 28, 330)); // 4 is not over 2 times 2
+    assert_false(rot_resample_height_first(ROT_RESAMPLE_PILLOW, 32, 332, 28,
+                                           330)); // 4 is not over 2 times 2
     assert_false(rot_resample_height_first(ROT_RESAMPLE_PILLOW, 28, 100, 32, 112));
     assert_false(rot_resample_height_first(ROT_RESAMPLE_TORCH, 32, 1057, 28, 1064));
 }
 
-static float *pixels_of(rot_geometry geometry, const rot_image *image, const uint8_t background[3], rot_grid *grid)
+static float *pixels_of(rot_geometry geometry, const rot_image *image, const uint8_t background[3],
+                        rot_grid *grid)
 {
     rot_preprocessor p = rot_preprocessor_default();
     rot_err err = {0};
     *grid = grid_of(geometry, image->width_px, image->height_px);
     float *out = malloc((size_t)grid->n_patches * 1536 * sizeof *out);
-    if (rot_geometry_pixels(geometry, &p, image, background, grid, out, &err) < 0) fail_msg("%s", err.message);
+    if (rot_geometry_pixels(geometry, &p, image, background, grid, out, &err) < 0)
+        fail_msg("%s", err.message);
     return out;
 }
 
@@ -248,7 +262,8 @@ static void native_patches_have_the_processors_order(void **state)
                                 for (int px = 0; px < 16; px++, at++) {
                                     int x = (block_column * 2 + column) * 16 + px;
                                     int y = (block_row * 2 + row) * 16 + py;
-                                    int value = x < W && y < H ? (uint8_t)(x * 3 + y * 5 + c * 7) : background[c];
+                                    int value = x < W && y < H ? (uint8_t)(x * 3 + y * 5 + c * 7)
+                                                               : background[c];
                                     assert_true(*at == ((float)value - 127.5f) / 127.5f);
                                 }
     free(out);
@@ -277,7 +292,8 @@ static void another_images_grid_is_refused(void **state)
     rot_grid grid = grid_of(ROT_GEOMETRY_NATIVE, 96, 32);
     float out[1];
     rot_err err;
-    assert_int_equal(rot_geometry_pixels(ROT_GEOMETRY_NATIVE, &p, &(rot_image){grey, 64, 32, 1}, white, &grid, out, &err),
+    assert_int_equal(rot_geometry_pixels(ROT_GEOMETRY_NATIVE, &p, &(rot_image){grey, 64, 32, 1},
+                                         white, &grid, out, &err),
                      ROT_ERR_USAGE);
 }
 
@@ -292,7 +308,8 @@ static void pixels_survive_failing_allocations(void **state)
     for (; n < 100 && rc == ROT_ERR_NO_MEMORY; n++) {
         rot_err err = {0};
         rot_mem_fail_at(n);
-        rc = rot_geometry_pixels(ROT_GEOMETRY_RELEASED, &p, &(rot_image){grey, 600, 32, 1}, white, &grid, out, &err);
+        rc = rot_geometry_pixels(ROT_GEOMETRY_RELEASED, &p, &(rot_image){grey, 600, 32, 1}, white,
+                                 &grid, out, &err);
         rot_mem_fail_at(0);
         if (rc < 0) assert_int_equal(err.code, ROT_ERR_NO_MEMORY);
     }

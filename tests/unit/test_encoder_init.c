@@ -1,4 +1,5 @@
-// encoder: random checkpoints, what they hold, and what is refused of a checkpoint that is not whole.
+// encoder: random checkpoints, what they hold, and what is refused of a checkpoint that is not
+// whole.
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -103,9 +104,17 @@ static void real_shapes_have_the_published_sizes(void **state)
                   {24, 1024, 4096, 2560, {5, 11, 17}, 415347712},
                   {27, 1152, 4304, 4096, {8, 16, 24}, 576388336}};
     for (int i = 0; i < 3; i++) {
-        rot_init_plan plan = {.vision = {.depth = towers[i].depth, .width = towers[i].width, .heads = 16,
-                                         .mlp_width = towers[i].mlp, .out_width = towers[i].out, .in_channels = 3,
-                                         .patch_px = 16, .temporal = 2, .merge = 2, .n_positions = 2304, .n_taps = 3}};
+        rot_init_plan plan = {.vision = {.depth = towers[i].depth,
+                                         .width = towers[i].width,
+                                         .heads = 16,
+                                         .mlp_width = towers[i].mlp,
+                                         .out_width = towers[i].out,
+                                         .in_channels = 3,
+                                         .patch_px = 16,
+                                         .temporal = 2,
+                                         .merge = 2,
+                                         .n_positions = 2304,
+                                         .n_taps = 3}};
         memcpy(plan.vision.taps, towers[i].taps, sizeof towers[i].taps);
         rot_init_tensor *list;
         size_t n;
@@ -141,10 +150,12 @@ static void a_seed_gives_the_same_bytes(void **state)
 static void pieces_do_not_show_in_the_draw(void **state)
 {
     (void)state;
-    const rot_init_tensor tensor = {.name = "x", .mean = 1, .spread = 2, .spread_behind = 1, .split = 70, .n_elements = 100};
+    const rot_init_tensor tensor = {
+        .name = "x", .mean = 1, .spread = 2, .spread_behind = 1, .split = 70, .n_elements = 100};
     float whole[100], parts[100];
     rot_init_draw(&tensor, 5, ROT_T_F32, 0, 100, whole);
-    for (size_t at = 0; at < 100; at += 20) rot_init_draw(&tensor, 5, ROT_T_F32, at, 20, parts + at);
+    for (size_t at = 0; at < 100; at += 20)
+        rot_init_draw(&tensor, 5, ROT_T_F32, at, 20, parts + at);
     assert_memory_equal(whole, parts, sizeof whole);
 }
 
@@ -152,7 +163,8 @@ static void draws_have_their_mean_and_spread(void **state)
 {
     (void)state;
     enum { N = 200000 };
-    const rot_init_tensor tensor = {.name = "y", .mean = 3, .spread = 0.5, .spread_behind = 2, .split = N / 2, .n_elements = N};
+    const rot_init_tensor tensor = {
+        .name = "y", .mean = 3, .spread = 0.5, .spread_behind = 2, .split = N / 2, .n_elements = N};
     float *x = malloc(N * sizeof *x);
     rot_init_draw(&tensor, 0, ROT_T_F32, 0, N, x);
     for (int half = 0; half < 2; half++) {

@@ -97,7 +97,8 @@ static void a_written_file_is_read_back(void **state)
     if (rot_safetensors_open(path, &file, &err) < 0) fail_msg("%s", err.message);
     assert_int_equal(rot_safetensors_count(file), 4);
     for (size_t i = 1; i < 4; i++)
-        assert_true(strcmp(rot_safetensors_at(file, i - 1)->name, rot_safetensors_at(file, i)->name) < 0);
+        assert_true(
+            strcmp(rot_safetensors_at(file, i - 1)->name, rot_safetensors_at(file, i)->name) < 0);
     const rot_tensor *t = rot_safetensors_find(file, "b.weight");
     assert_non_null(t);
     assert_int_equal(t->type, ROT_T_F32);
@@ -122,8 +123,10 @@ static void a_written_file_is_read_back(void **state)
 static void halves_become_floats_exactly(void **state)
 {
     (void)state;
-    const uint16_t f16[] = {0x0000, 0x8000, 0x3c00, 0xc000, 0x7bff, 0x0400, 0x0001, 0x03ff, 0x3555, 0x7c00};
-    const float f16_value[] = {0, -0.0f, 1, -2, 65504, 0x1p-14f, 0x1p-24f, 0x3ffp-24f, 0.333251953125f, INFINITY};
+    const uint16_t f16[] = {0x0000, 0x8000, 0x3c00, 0xc000, 0x7bff,
+                            0x0400, 0x0001, 0x03ff, 0x3555, 0x7c00};
+    const float f16_value[] = {0,          -0.0f,           1,       -2, 65504, 0x1p-14f, 0x1p-24f,
+                               0x3ffp-24f, 0.333251953125f, INFINITY};
     const uint16_t bf16[] = {0x3f80, 0xc0a0, 0x0001, 0x7f7f, 0xff80, 0x3dcc};
     const float bf16_value[] = {1, -5, 0x1p-133f, 0x1.fep127f, -INFINITY, 0.099609375f};
     float out[16];
@@ -142,17 +145,21 @@ static void an_abandoned_file_leaves_nothing(void **state)
     const float x[1000] = {0};
     for (int way = 0; way < 3; way++) {
         rot_safetensors_writer *writer;
-        assert_int_equal(rot_safetensors_create(in_dir("gone.safetensors"), &tensor, 1, &writer, NULL), 0);
+        assert_int_equal(
+            rot_safetensors_create(in_dir("gone.safetensors"), &tensor, 1, &writer, NULL), 0);
         assert_int_equal(rot_safetensors_write(writer, x, way == 1 ? sizeof x : 100, NULL), 0);
-        if (way == 0) rot_safetensors_abort(&writer);
+        if (way == 0)
+            rot_safetensors_abort(&writer);
         else if (way == 1) { // more than was declared
             assert_int_equal(rot_safetensors_write(writer, x, 1, NULL), ROT_ERR_INTERNAL);
             rot_safetensors_abort(&writer);
-        } else assert_int_equal(rot_safetensors_finish(&writer, NULL), ROT_ERR_INTERNAL); // less
+        } else
+            assert_int_equal(rot_safetensors_finish(&writer, NULL), ROT_ERR_INTERNAL); // less
         assert_null(writer);
     }
     DIR *folder = opendir(dir);
-    for (struct dirent *entry; (entry = readdir(folder));) assert_null(strstr(entry->d_name, "gone"));
+    for (struct dirent *entry; (entry = readdir(folder));)
+        assert_null(strstr(entry->d_name, "gone"));
     closedir(folder);
 }
 
@@ -160,13 +167,17 @@ static void names_are_checked_before_writing(void **state)
 {
     (void)state;
     const rot_tensor_decl twice[] = {{"x", ROT_T_F32, 1, {1}}, {"x", ROT_T_U8, 1, {1}}};
-    const rot_tensor_decl bad[] = {{"\xff", ROT_T_F32, 1, {1}}, {"__metadata__", ROT_T_F32, 1, {1}},
-                                   {"y", ROT_T_F32, 1, {-1}}, {"z", ROT_T_F32, 2, {INT64_MAX, 16}},
+    const rot_tensor_decl bad[] = {{"\xff", ROT_T_F32, 1, {1}},
+                                   {"__metadata__", ROT_T_F32, 1, {1}},
+                                   {"y", ROT_T_F32, 1, {-1}},
+                                   {"z", ROT_T_F32, 2, {INT64_MAX, 16}},
                                    {"o", ROT_T_OTHER, 1, {1}}};
     rot_safetensors_writer *writer;
-    assert_int_equal(rot_safetensors_create(in_dir("n.safetensors"), twice, 2, &writer, NULL), ROT_ERR_USAGE);
+    assert_int_equal(rot_safetensors_create(in_dir("n.safetensors"), twice, 2, &writer, NULL),
+                     ROT_ERR_USAGE);
     for (int i = 0; i < 5; i++)
-        assert_int_equal(rot_safetensors_create(in_dir("n.safetensors"), &bad[i], 1, &writer, NULL), ROT_ERR_USAGE);
+        assert_int_equal(rot_safetensors_create(in_dir("n.safetensors"), &bad[i], 1, &writer, NULL),
+                         ROT_ERR_USAGE);
 }
 
 static void headers_that_lie_are_refused(void **state)
@@ -178,27 +189,37 @@ static void headers_that_lie_are_refused(void **state)
         const char *words;
     } cases[] = {
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 7, "truncated"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9, "1 bytes at its end"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, "its shape and F32 need 8"},
-        {"{\"a\":{\"dtype\":\"F33\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "unknown dtype 'F33'"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9,
+         "1 bytes at its end"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4,
+         "its shape and F32 need 8"},
+        {"{\"a\":{\"dtype\":\"F33\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8,
+         "unknown dtype 'F33'"},
         {"{\"a\":{\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "unknown dtype ''"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", 8, "no size"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}", 8, "no size"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":2,\"data_offsets\":[0,8]}}", 8, "no shape"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}", 8, "9 dimensions"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[9223372036854775807,9],\"data_offsets\":[0,8]}}", 8, "too large"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387906],\"data_offsets\":[0,8]}}", 8, "need"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}", 8,
+         "9 dimensions"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[9223372036854775807,9],\"data_offsets\":[0,8]}}", 8,
+         "too large"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387906],\"data_offsets\":[0,8]}}", 8,
+         "need"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8, "bad data_offsets"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}", 8, "bad data_offsets"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}", 8,
+         "bad data_offsets"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0]}}", 8, "bad data_offsets"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, "bad data_offsets"},
         {"{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,1]}}", 1, "need"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
-         "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12, "overlaps"},
+         "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}",
+         12, "overlaps"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-         "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]}}", 12, "4 bytes before b"},
+         "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]}}",
+         12, "4 bytes before b"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
-         "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2, "duplicate"},
+         "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}",
+         2, "duplicate"},
         {"{\"a\":7}", 0, "not an object"},
         {"[]", 0, "not a JSON object"},
         {"{", 0, "header of"},
@@ -208,7 +229,8 @@ static void headers_that_lie_are_refused(void **state)
         {"{}", 3, "3 bytes at its end"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        wants_error(put("lie.safetensors", cases[i].header, cases[i].n_data), ROT_ERR_FORMAT, cases[i].words);
+        wants_error(put("lie.safetensors", cases[i].header, cases[i].n_data), ROT_ERR_FORMAT,
+                    cases[i].words);
     unlink(in_dir("lie.safetensors"));
 }
 
@@ -216,12 +238,17 @@ static void an_empty_header_and_foreign_types_are_read(void **state)
 {
     (void)state;
     rot_safetensors *file;
-    assert_int_equal(rot_safetensors_open(put("e.safetensors", "{\"__metadata__\":{\"format\":\"pt\"}}   ", 0), &file, NULL), 0);
+    assert_int_equal(
+        rot_safetensors_open(put("e.safetensors", "{\"__metadata__\":{\"format\":\"pt\"}}   ", 0),
+                             &file, NULL),
+        0);
     assert_int_equal(rot_safetensors_count(file), 0);
     assert_null(rot_safetensors_find(file, "a"));
     rot_safetensors_close(&file);
-    put("e.safetensors", "{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[3],\"data_offsets\":[0,3]},"
-                         "\"b\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[3,5]}}", 5);
+    put("e.safetensors",
+        "{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[3],\"data_offsets\":[0,3]},"
+        "\"b\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[3,5]}}",
+        5);
     assert_int_equal(rot_safetensors_open(in_dir("e.safetensors"), &file, NULL), 0);
     assert_int_equal(rot_safetensors_find(file, "b")->type, ROT_T_OTHER);
     rot_safetensors_close(&file);
@@ -272,7 +299,8 @@ static void shards_are_found_by_index_or_by_name(void **state)
 
     put("two/model-3.safetensors", ONE("b"), 1); // a second b, which only an index can tell apart
     wants_error(in_dir("two"), ROT_ERR_FORMAT, "b is in");
-    put_text("two/model.safetensors.index.json", "{\"weight_map\":{\"b\":\"model-3.safetensors\",\"a\":\"model-1.safetensors\"}}");
+    put_text("two/model.safetensors.index.json",
+             "{\"weight_map\":{\"b\":\"model-3.safetensors\",\"a\":\"model-1.safetensors\"}}");
     if (rot_safetensors_open(in_dir("two"), &file, &err) < 0) fail_msg("%s", err.message);
     assert_int_equal(rot_safetensors_count(file), 2);
     assert_non_null(strstr(rot_safetensors_find(file, "b")->file, "model-3"));
@@ -283,8 +311,10 @@ static void shards_are_found_by_index_or_by_name(void **state)
         int code;
         const char *words;
     } cases[] = {
-        {"{\"weight_map\":{\"a\":\"model-9.safetensors\"}}", ROT_ERR_MISSING, "model-9.safetensors: no such file"},
-        {"{\"weight_map\":{\"c\":\"model-1.safetensors\"}}", ROT_ERR_FORMAT, "c is not in model-1.safetensors"},
+        {"{\"weight_map\":{\"a\":\"model-9.safetensors\"}}", ROT_ERR_MISSING,
+         "model-9.safetensors: no such file"},
+        {"{\"weight_map\":{\"c\":\"model-1.safetensors\"}}", ROT_ERR_FORMAT,
+         "c is not in model-1.safetensors"},
         {"{\"weight_map\":{\"a\":\"../two/model-1.safetensors\"}}", ROT_ERR_FORMAT, "no file name"},
         {"{\"weight_map\":{\"a\":\"..\"}}", ROT_ERR_FORMAT, "no file name"},
         {"{\"weight_map\":{\"a\":7}}", ROT_ERR_FORMAT, "no file name"},
