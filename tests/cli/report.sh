@@ -23,15 +23,15 @@ python3 - "$ROTOSCOPE" <<'END' || fail "the page"
 import base64, html.parser, json, re, struct, subprocess, sys, zlib
 text = open("page.html", encoding="utf-8").read()
 stack, tags, srcs = [], [], []
-void = {"meta", "input", "br", "image", "rect", "path"}
+void = {"meta", "input", "br"}
 class P(html.parser.HTMLParser):
     def handle_starttag(self, tag, attrs):
         tags.append(tag)
         srcs.extend(v for k, v in attrs if k in ("src", "href"))
         if tag not in void: stack.append(tag)
     def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in void: stack.pop()
+        tags.append(tag)
+        srcs.extend(v for k, v in attrs if k in ("src", "href"))
     def handle_endtag(self, tag):
         assert stack and stack.pop() == tag, tag
 P().feed(text)
