@@ -140,7 +140,7 @@ static void layer_norm(rot_backend *backend, size_t rows, size_t width, float ep
                        const rot_buffer *x, const rot_buffer *gamma, const rot_buffer *beta,
                        rot_buffer *out)
 {
-#pragma omp parallel for schedule(static) num_threads(backend->threads)
+#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
     for (size_t row = 0; row < rows; row++)
         rot_dnn_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
                                beta->data, (uint16_t *)out->data + row * width);
@@ -155,7 +155,7 @@ static void rope_split(rot_backend *backend, const rot_segments *segments, rot_h
 #pragma omp parallel num_threads(backend->threads)
     for (int s = 0; s < segments->n; s++) {
         size_t start = (size_t)segments->starts[s], n = (size_t)segments->starts[s + 1] - start;
-#pragma omp for schedule(static) nowait
+#pragma omp for schedule(dynamic, 16) nowait
         for (size_t i = 0; i < n; i++) {
             const uint16_t *row = (const uint16_t *)qkv->data + (start + i) * 3 * width;
             const float *c = (const float *)cosines->data + (start + i) * half;

@@ -135,7 +135,7 @@ static void layer_norm(rot_backend *backend, size_t rows, size_t width, float ep
                        rot_buffer *out)
 {
     bool round = rounds(backend);
-#pragma omp parallel for schedule(static) num_threads(backend->threads)
+#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
     for (size_t row = 0; row < rows; row++)
         rot_ref_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
                                beta->data, round, (float *)out->data + row * width);
@@ -150,7 +150,7 @@ static void rope_split(rot_backend *backend, const rot_segments *segments, rot_h
            width = heads * dim;
     for (int s = 0; s < segments->n; s++) {
         size_t start = (size_t)segments->starts[s], n = (size_t)segments->starts[s + 1] - start;
-#pragma omp parallel for schedule(static) num_threads(backend->threads)
+#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
         for (size_t i = 0; i < n; i++) {
             const float *row = (const float *)qkv->data + (start + i) * 3 * width;
             const float *c = (const float *)cosines->data + (start + i) * half;
