@@ -262,7 +262,7 @@ static void taps_keep_their_depth(void **state)
     (void)state;
     static const int cases[][4] = {{24, 5, 11, 17}, {4, 0, 1, 2}, {12, 2, 5, 8}};
     for (int i = 0; i < 3; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "taps-%d", i);
         rot_init_model_options options = small(name);
         options.arch = "4b";
