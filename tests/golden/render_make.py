@@ -19,6 +19,9 @@ CASES = [  # size, height, padding, newline, layout, markers, text colour, backg
     (20, 32, 4, "space", "raqm", 0, "#000000", "#ffffff", "مرحبا 3 * 4 = 12"),
     (20, 32, 4, "space", "raqm", 0, "#000000", "#ffffff", "e\u0301 a\u0308 x\u20d7 z\u0323\u0307"),
     (20, 32, 4, "space", "raqm", 0, "#000000", "#ffffff", "2 (a)"),
+    (20, 32, 4, "space", "raqm", 0, "#000000", "#ffffff", "1 “L”"),  # the last quote is a run of its own: no kern
+    (20, 32, 4, "space", "raqm", 0, "#000000", "#ffffff", "a \u202bאב   "),  # spaces at the end: to the paragraph's level
+    (20, 40, 4, "space", "raqm", 0, "#000000", "#ffffff", "x\u0302\u0304\u0301 T\u0308\u0300 \u05d1\u05bc\u05b0"),  # marks on marks
     (20, 32, 4, "space", "raqm", 0, "#000000", "#ffffff", "a\u200bb\ufe0fc"),
     (12, 20, 2, "keep", "raqm", 0, "#000000", "#ffffff", "\\n\\n"),
     (48, 32, 4, "space", "raqm", 0, "#000000", "#ffffff", "taller than the canvas: Ågy"),
