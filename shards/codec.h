@@ -24,10 +24,10 @@ void rot_codecs_free(rot_codecs **codecs);
 
 // Compresses n bytes. *stored points into the scratch of `codecs` until its next call. If the codec
 // does not make them smaller, *used is ROT_CODEC_NONE and *stored are the bytes themselves.
-int rot_codec_encode(rot_codecs *codecs, rot_codec codec, const void *bytes, size_t n, rot_codec *used,
-                     const void **stored, size_t *n_stored, rot_err *err);
+int rot_codec_encode(rot_codecs *codecs, rot_codec codec, const void *bytes, size_t n, rot_codec
+                     *used, const void **stored, size_t *n_stored, rot_err *err);
 // Into out[n_logical], aligned to 2 bytes. ROT_ERR_CORRUPT with the cause alone.
-int rot_codec_decode(rot_codecs *codecs, rot_codec codec, const void *stored, size_t n_stored, void *out,
-                     size_t n_logical, rot_err *err);
+int rot_codec_decode(rot_codecs *codecs, rot_codec codec, const void *stored, size_t n_stored, void
+                     *out, size_t n_logical, rot_err *err);
 
 #endif

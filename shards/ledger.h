@@ -41,7 +41,7 @@ int rot_ledger_scan(rot_ledger *ledger, const rot_map *map, rot_codecs *codecs, 
 
 // What a whole shard has behind its values: pages of the trailer and the tree; and pages 0 and 1.
 // The caller frees *tail. `trailer_hash` (may be NULL): record hash of the trailer.
-int rot_ledger_finish(const rot_ledger *ledger, uint8_t meta[2 * ROT_PAGE], uint8_t **tail, size_t *n_tail,
-                      uint8_t trailer_hash[16], rot_err *err);
+int rot_ledger_finish(const rot_ledger *ledger, uint8_t meta[2 * ROT_PAGE], uint8_t **tail, size_t
+                      *n_tail, uint8_t trailer_hash[16], rot_err *err);
 
 #endif

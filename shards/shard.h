@@ -30,7 +30,7 @@ void rot_shard_close(rot_shard *shard);
 int rot_shard_find(const rot_shard *shard, uint64_t row, rot_value *out, uint64_t *first_row,
                    rot_err *err);
 // ROT_ERR_CORRUPT with the cause alone.
-int rot_shard_trailer(const rot_shard *shard, const rot_stage_spec *spec, uint32_t number, rot_trailer *out,
-                      rot_err *err);
+int rot_shard_trailer(const rot_shard *shard, const rot_stage_spec *spec, uint32_t number,
+                      rot_trailer *out, rot_err *err);
 
 #endif

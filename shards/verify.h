@@ -17,8 +17,9 @@ typedef struct rot_verifier {
     size_t n_seen, capacity;
 } rot_verifier;
 
-__attribute__((format(printf, 4, 5))) void rot_verifier_say(rot_verifier *verifier, const char *path,
-                                                            uint64_t row, const char *format, ...);
+__attribute__((format(printf, 4, 5)))
+void rot_verifier_say(rot_verifier *verifier, const char *path, uint64_t row, const char *format,
+                      ...);
 // Faults are reported, not returned; negative: memory, input or output failed. ROT_ERR_MISSING: no
 // stage.json.
 int rot_verifier_stage(rot_verifier *verifier, const char *dir, rot_err *err);

@@ -15,13 +15,17 @@ extern "C" {
 #endif
 
 typedef enum rot_kind {
-    ROT_KIND_TOKENS = 1,   // shape {n_question, n_trace, n_answer, n_text_bytes}; payload as FORMAT.md
+    ROT_KIND_TOKENS = 1,   // shape {n_question, n_trace, n_answer, n_text_bytes}; see FORMAT.md
     ROT_KIND_IMAGE = 2,    // shape {width, height, channels, 0}; column-major pixels, u8
     ROT_KIND_EMBEDS = 3,   // shape {K, d, grid_h, grid_w}; row-major bf16 or f32
     ROT_KIND_TOMBSTONE = 4 // shape {n_bytes, 0, 0, 0}; payload: the cause, UTF-8
 } rot_kind;
 
-typedef enum rot_codec { ROT_CODEC_NONE = 0, ROT_CODEC_ZSTD = 1, ROT_CODEC_ZSTD_BF16 = 2 } rot_codec;
+typedef enum rot_codec {
+    ROT_CODEC_NONE = 0,
+    ROT_CODEC_ZSTD = 1,
+    ROT_CODEC_ZSTD_BF16 = 2
+} rot_codec;
 
 // One record. When reading, payload belongs to the reader (see rot_stage_get).
 typedef struct rot_record {
@@ -39,7 +43,7 @@ void rot_record_hash(const rot_record *record, uint8_t out[16]);
 // The layout of a stage; with the content fingerprint it names the stage's folder.
 typedef struct rot_stage_layout {
     rot_codec codec;
-    uint32_t shard_samples, commit_samples; // 4096, 64; shard_samples is a multiple of commit_samples
+    uint32_t shard_samples, commit_samples; // 4096, 64; the first a multiple of the second
 } rot_stage_layout;
 
 // What a stage is. `fingerprint` is the content fingerprint, `content` the JSON object it was made
@@ -63,8 +67,9 @@ typedef struct rot_shard_writer rot_shard_writer;
 // absent. *next_row is the first row still to be appended: what was committed before stays. A .tmp
 // that is torn or of another spec is thrown away. ROT_ERR_NOT_FOUND: the shard is published
 // already. `owner` (may be NULL) goes into the .tmp's name so that ranks never write the same file.
-int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t shard, const char *owner,
-                          rot_shard_writer **out, uint64_t *next_row, rot_err *err);
+int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t shard,
+                          const char *owner, rot_shard_writer **out, uint64_t *next_row,
+                          rot_err *err);
 // Row must be the next one. Commits by itself after every layout.commit_samples rows; the payload
 // is copied before the call returns.
 int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_record *record,
@@ -87,7 +92,8 @@ int rot_stage_finish(const char *dir, const rot_stage_spec *spec, uint8_t root[3
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-typedef struct rot_stage rot_stage; // lazily opened shards; not to be shared by threads: open one each
+// Lazily opened shards; not to be shared by threads: open one each.
+typedef struct rot_stage rot_stage;
 
 typedef struct rot_stage_info {
     char stage[16];
@@ -164,8 +170,8 @@ typedef struct rot_verify_summary {
     uint64_t unfinished;                // stages without stage.json: being built, or left by a kill
     uint64_t bad;                       // calls of `report`
 } rot_verify_summary;
-int rot_store_verify(const char *path, rot_verify_report *report, void *user, rot_verify_summary *summary,
-                     rot_err *err);
+int rot_store_verify(const char *path, rot_verify_report *report, void *user,
+                     rot_verify_summary *summary, rot_err *err);
 
 // Dataset root: SHA-256 over, for every split in byte order of names and every stage in the order
 // tokens, images, embeds: the split's name, 0, the stage's name, 0, the stage's 32-byte root.

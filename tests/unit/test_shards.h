@@ -75,7 +75,8 @@ static inline rot_stage_spec spec_of(const char *stage, rot_codec codec, uint32_
 // Sizes at the edges of pages, blocks and headers, and two large ones now and then.
 static inline size_t size_of_row(uint64_t row)
 {
-    static const size_t edges[] = {0, 1, 2039, 2040, 4032, 4033, 4080, 65535 - 48, 65536 - 48, 65536, 100000};
+    static const size_t edges[] = {0,    1,          2039,       2040,  4032,  4033,
+                                   4080, 65535 - 48, 65536 - 48, 65536, 100000};
     uint64_t r = mix(row);
     if (r % 61 == 0) return 3 << 20;
     if (r % 3 == 0) return edges[r / 3 % (sizeof edges / sizeof *edges)];
@@ -84,7 +85,8 @@ static inline size_t size_of_row(uint64_t row)
 
 static inline void fill(uint8_t *bytes, size_t n, uint64_t seed, bool smooth)
 {
-    for (size_t i = 0; i < n; i++) bytes[i] = (uint8_t)(smooth ? mix(seed + i / 97) % 3 * 100 : mix(seed + i));
+    for (size_t i = 0; i < n; i++)
+        bytes[i] = (uint8_t)(smooth ? mix(seed + i / 97) % 3 * 100 : mix(seed + i));
 }
 
 // Row `row` of a stage, the same at every call. The payload lives until the next call.
@@ -128,7 +130,8 @@ static inline rot_record record_of(const char *stage, uint64_t row)
 
 // Appends rows from where the writer stands, at most `limit`, and publishes a shard that is full.
 // Returns how many it appended.
-static inline uint64_t write_some(const char *dir, const rot_stage_spec *spec, uint32_t shard, uint64_t limit)
+static inline uint64_t write_some(const char *dir, const rot_stage_spec *spec, uint32_t shard,
+                                  uint64_t limit)
 {
     rot_shard_writer *writer = NULL;
     uint64_t first, n, row, done = 0;
@@ -170,6 +173,14 @@ static inline void assert_same_file(const char *a, const char *b)
         if (x[i] != y[i]) fail_msg("%s and %s differ at byte %zu of %zu", a, b, i, n);
     rot_free(x);
     rot_free(y);
+}
+
+static inline void put_file(const char *path, const char *bytes, size_t n)
+{
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, n, file), n);
+    assert_int_equal(fclose(file), 0);
 }
 
 typedef struct findings {
