@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -132,6 +133,9 @@ int rot_safetensors_create(const char *path, const rot_tensor_decl *tensors, siz
     if (snprintf(writer->path, PATH_BYTES, "%s", path) >= PATH_BYTES ||
         snprintf(writer->tmp, PATH_BYTES, "%s.tmp.%ld", path, (long)getpid()) >= PATH_BYTES)
         ROT_FAIL_GO(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);
+    struct stat st; // a device or a folder must not be replaced
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        ROT_FAIL_GO(err, ROT_ERR_USAGE, "%s: not a regular file", path);
     writer->fd = open(writer->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (writer->fd < 0) {
         rc = rot_err_errno(err, errno, "create", writer->tmp);

@@ -180,6 +180,25 @@ static void names_are_checked_before_writing(void **state)
                          ROT_ERR_USAGE);
 }
 
+static void only_a_regular_file_is_replaced(void **state)
+{
+    (void)state;
+    const rot_tensor_decl tensor = {"x", ROT_T_U8, 1, {1}};
+    rot_safetensors_writer *writer;
+    rot_err err = {0};
+    assert_int_equal(mkfifo(in_dir("fifo"), 0666), 0);
+    assert_int_equal(rot_safetensors_create(in_dir("fifo"), &tensor, 1, &writer, &err),
+                     ROT_ERR_USAGE);
+    assert_non_null(strstr(err.message, "not a regular file"));
+    assert_int_equal(rot_safetensors_create(dir, &tensor, 1, &writer, NULL), ROT_ERR_USAGE);
+    assert_int_equal(rot_safetensors_create(in_dir("old"), &tensor, 1, &writer, NULL), 0);
+    assert_int_equal(rot_safetensors_write(writer, "a", 1, NULL), 0);
+    assert_int_equal(rot_safetensors_finish(&writer, NULL), 0);
+    assert_int_equal(rot_safetensors_create(in_dir("old"), &tensor, 1, &writer, NULL), 0);
+    rot_safetensors_abort(&writer);
+    assert_true(rot_fs_is_file(in_dir("old")));
+}
+
 static void headers_that_lie_are_refused(void **state)
 {
     (void)state;
@@ -372,6 +391,7 @@ int main(void)
         cmocka_unit_test(halves_become_floats_exactly),
         cmocka_unit_test(an_abandoned_file_leaves_nothing),
         cmocka_unit_test(names_are_checked_before_writing),
+        cmocka_unit_test(only_a_regular_file_is_replaced),
         cmocka_unit_test(headers_that_lie_are_refused),
         cmocka_unit_test(an_empty_header_and_foreign_types_are_read),
         cmocka_unit_test(a_file_cut_anywhere_is_truncated),
