@@ -23,11 +23,12 @@ typedef struct rot_progress {
 
 typedef struct rot_build_options {
     size_t size;
-    int threads;                        // 0: rot_threads_available()
-    bool rehash;                        // forget remembered hashes of big files
-    const volatile sig_atomic_t *stop;  // non-zero: finish the commit unit, return ROT_ERR_STOPPED
+    int threads;                       // 0: rot_threads_available()
+    bool rehash;                       // forget remembered hashes of big files
+    const volatile sig_atomic_t *stop; // non-zero: finish the commit unit, return ROT_ERR_STOPPED
     void (*progress)(void *user, const rot_progress *progress); // may be NULL
-    void (*note)(void *user, const char *message); // a line of news: a skipped row and the like; may be NULL
+    // A line of news: a skipped row and the like; may be NULL.
+    void (*note)(void *user, const char *message);
     void *user;
 } rot_build_options;
 
@@ -36,38 +37,41 @@ rot_build_options rot_build_options_default(void);
 
 // What a build would do: stages, which exist already, rows, bytes, an estimate of the time. JSON,
 // freed by the caller. Writes nothing but remembered hashes.
-int rot_build_plan(const rot_config *config, const rot_build_options *options, char **json, rot_err *err);
+int rot_build_plan(const rot_config *config, const rot_build_options *options, char **json,
+                   rot_err *err);
 
 // Builds or resumes. *json: the dataset file's content. ROT_ERR_STOPPED: run again.
 // ROT_ERR_LOCKED: another build has the root.
-int rot_build(const rot_config *config, const rot_build_options *options, char **json, rot_err *err);
+int rot_build(const rot_config *config, const rot_build_options *options, char **json,
+              rot_err *err);
 
 // Reports, as JSON, on a ROOT (folder) or a DATASET (file); the caller frees *json.
 int rot_stats(const char *path, char **json, rot_err *err);
 int rot_status(const char *path, char **json, rot_err *err);
-// What the fingerprints of a dataset's stages are made of; `other` (may be NULL): another dataset or
-// stage folder, and the parts that differ.
+// What the fingerprints of a dataset's stages are made of; `other` (may be NULL): another dataset
+// or stage folder, and the parts that differ.
 int rot_why(const char *path, const char *other, char **json, rot_err *err);
 
-// Stages of a root that no dataset there names, with their bytes; removed if `remove` (stage.json first,
-// so that one half removed reads as none). ROT_ERR_LOCKED: a build is using the root.
+// Stages of a root that no dataset there names, with their bytes; removed if `remove` (stage.json
+// first, so that one half removed reads as none). ROT_ERR_LOCKED: a build is using the root.
 int rot_gc(const char *root, bool remove, char **json, rot_err *err);
 
-// One sample in full, as JSON: texts, ids, image size, grid, K, figures of its embeddings, or why it was
-// skipped. By `id` if that is not NULL, else by `index`. `split` may be NULL if there is one split alone.
-// png (may be NULL): a file that its picture is written to. ROT_ERR_NOT_FOUND: no such split, row or id.
-int rot_inspect(const char *dataset, const char *split, uint64_t index, const char *id, const char *png,
-                char **json, rot_err *err);
+// One sample in full, as JSON: texts, ids, image size, grid, K, figures of its embeddings, or why
+// it was skipped. By `id` if that is not NULL, else by `index`. `split` may be NULL if there is one
+// split alone. png (may be NULL): a file that its picture is written to. ROT_ERR_NOT_FOUND: no such
+// split, row or id.
+int rot_inspect(const char *dataset, const char *split, uint64_t index, const char *id,
+                const char *png, char **json, rot_err *err);
 
 // One dataset as one self-contained HTML page, freed by the caller: settings, counts, skipped rows,
-// rendered traces with their patches, histograms, bytes. ROT_ERR_CORRUPT: a record that it reads is.
+// rendered traces with their patches, histograms, bytes. ROT_ERR_CORRUPT: a record that is read is.
 int rot_report(const char *dataset_path, char **html, rot_err *err);
 
 // Processors this process may use: affinity mask, SLURM_CPUS_PER_TASK; at least 1.
 int rot_threads_available(void);
 
-// What this machine offers: cpu paths, libraries with versions, limits, and the file system of `root`
-// (may be NULL). JSON, freed by the caller.
+// What this machine offers: cpu paths, libraries with versions, limits, and the file system of
+// `root` (may be NULL). JSON, freed by the caller.
 int rot_doctor(const char *root, char **json, rot_err *err);
 
 #ifdef __cplusplus

@@ -31,8 +31,8 @@ typedef struct rot_split_config {
     const char **files; // absolute, or relative to the working folder (resolved from the config's)
     int n_files;
     rot_input_format format;
-    // jsonl: names of the fields that hold id, question, cot, answer (keys: {cot: solution} renames);
-    // math and gsm8k: those of their own fields. NULL: the format's default.
+    // jsonl: names of the fields that hold id, question, cot, answer (keys: {cot: solution}
+    // renames); math and gsm8k: those of their own fields. NULL: the format's default.
     const char *key_id, *key_question, *key_cot, *key_answer;
     bool strip_calculator; // gsm8k: remove <<...>> from the trace
 } rot_split_config;
@@ -59,16 +59,17 @@ typedef struct rot_config {
 // them are relative to the working folder) and checks everything. `path` may be NULL: sets alone.
 // ROT_ERR_CONFIG with file, line, column and the nearest valid key; ROT_ERR_MISSING: no such file.
 // Files that the config names are checked too (ROT_ERR_MISSING).
-int rot_config_load(const char *path, const char *const *sets, int n_sets, rot_config **out, rot_err *err);
+int rot_config_load(const char *path, const char *const *sets, int n_sets, rot_config **out,
+                    rot_err *err);
 void rot_config_free(rot_config **config);
 
 // The effective config as YAML, every default written out; reading it back gives the same config.
 // The caller frees *text.
 int rot_config_write(const rot_config *config, char **text, rot_err *err);
 
-// Applies one key of `render:` or `missing_glyph` given as JSON text, as a line of `render --jobs` does
-// (`"size_px"`, `24`). Strings set in `options` live in `*strings`, a list that the caller starts as
-// NULL and frees with rot_config_free_strings. ROT_ERR_CONFIG names the key.
+// Applies one key of `render:` or `missing_glyph` given as JSON text (`"size_px"`, `24`), as a line
+// of `render --jobs` does. Strings set in `options` live in `*strings`, a list that the caller
+// starts as NULL and frees with rot_config_free_strings. ROT_ERR_CONFIG names the key.
 typedef struct rot_strings rot_strings;
 int rot_config_set_render(rot_render_options *options, const char *key, const char *json_value,
                           rot_strings **strings, rot_err *err);
@@ -83,21 +84,21 @@ int rot_config_json_schema(char **text, rot_err *err);
 typedef struct rot_input rot_input; // streams the files of one split
 
 typedef struct rot_row {
-    uint64_t index;                 // ordinal over the split's files, bad rows included
+    uint64_t index;                             // ordinal over the split's files, bad rows included
     const char *id, *question, *trace, *answer; // UTF-8, NUL-terminated, never NULL in a good row
     size_t n_id, n_question, n_trace, n_answer;
-    const char *bad;                // NULL, or why the row is bad (file, line, byte offset, cause)
-    const char *bad_cause;          // a fixed word for the tombstone: "json", "utf8", "nul", "key",
-                                    // "duplicate-id", "format"
-    const char *file;               // where it came from
+    const char *bad;       // NULL, or why the row is bad (file, line, byte offset, cause)
+    const char *bad_cause; // a fixed word for the tombstone: "json", "utf8", "nul", "key",
+                           // "duplicate-id", "format"
+    const char *file;      // where it came from
     uint64_t line;
 } rot_row;
 
 // ROT_ERR_MISSING: a file that is not there.
 int rot_input_open(const rot_split_config *split, rot_input **out, rot_err *err);
 void rot_input_close(rot_input **input);
-// 1: a row (good or bad), owned by the input until the next call; 0: the end; negative: the file itself
-// is broken (truncated gzip: ROT_ERR_INPUT with file and offset; ROT_ERR_IO).
+// 1: a row (good or bad), owned by the input until the next call; 0: the end; negative: the file
+// itself is broken (truncated gzip: ROT_ERR_INPUT with file and offset; ROT_ERR_IO).
 int rot_input_next(rot_input *input, rot_row *row, rot_err *err);
 
 #ifdef __cplusplus

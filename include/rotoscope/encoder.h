@@ -37,8 +37,8 @@ rot_encoder_options rot_encoder_options_default(void);
 // What a checkpoint is and what determines its embeddings, read without packing weights.
 typedef struct rot_encoder_info {
     char model_type[32];
-    char weights_sha256[65];   // hex, over the tower's tensors by canonical name
-    char backend[128];         // resolved: name, instruction set, version of its numerics
+    char weights_sha256[65]; // hex, over the tower's tensors by canonical name
+    char backend[128];       // resolved: name, instruction set, version of its numerics
     int32_t depth, width, heads, mlp_width, out_width; // out_width: d of the embeddings
     int64_t n_parameters;
     rot_preprocessor preprocessor;
@@ -80,8 +80,8 @@ typedef struct rot_init_model_options {
     const char *arch;          // "tiny"
     const char *tokenizer_dir; // NULL: the small tokenizer that the project ships
     uint64_t seed;
-    bool text;                 // the text model's tensors too
-    const char *dtype;         // "bf16" (default), "f16", "f32"
+    bool text;         // the text model's tensors too
+    const char *dtype; // "bf16" (default), "f16", "f32"
     // 0: as the arch says
     int depth, width, heads, mlp_width, out_width;
 } rot_init_model_options;

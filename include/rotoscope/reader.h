@@ -27,6 +27,7 @@ typedef struct rot_reader_options {
     bool keep_index;
 } rot_reader_options;
 
+// The values named above.
 rot_reader_options rot_reader_options_default(void);
 
 typedef struct rot_reader_info {

@@ -23,21 +23,21 @@ typedef enum rot_missing_glyph { ROT_GLYPH_FAIL, ROT_GLYPH_SKIP, ROT_GLYPH_DRAW 
 
 // The keys of `render:`, in the words of docs/config.md. Strings are borrowed for the call.
 typedef struct rot_render_options {
-    size_t size; // sizeof(rot_render_options)
+    size_t size;                      // sizeof(rot_render_options)
     const char *fonts[ROT_MAX_FONTS]; // fallback order: files (absolute or relative to the working
                                       // folder; without a slash also by name in the system's font
                                       // folders) or family names
     int n_fonts;
-    double size_px;                // font size, pixels per em, 4 to 256
-    int height_px, padding_px;     // 1 to 4096; 0 to 1024
+    double size_px;            // font size, pixels per em, 4 to 256
+    int height_px, padding_px; // 1 to 4096; 0 to 1024
     rot_render_mode mode;
     rot_newline newline;
     bool thought_markers;
     uint8_t text_color[3], background_color[3]; // RGB
     rot_text_layout layout;
     rot_blend blend;
-    double letter_spacing_px;      // added after every glyph cluster, rounded to 1/64 px; -256 to
-                                   // 256; other than 0, optional ligatures are off
+    double letter_spacing_px; // added after every glyph cluster, rounded to 1/64 px; -256 to
+                              // 256; other than 0, optional ligatures are off
     int width_px, page_height_px, line_spacing_px; // page mode: 1 to 65536; 0 to 65536;
                                                    // -64 to 1024
     rot_missing_glyph missing_glyph; // FAIL and SKIP: ROT_ERR_MISSING_GLYPH; DRAW: the font's box
