@@ -1,5 +1,6 @@
 #!/bin/sh
 # The command line as a whole: verbs, help, exit codes, a stdout that cannot be written.
+[ "${SAN:-}" != tsan ] || { echo "one process, or too slow: nothing for TSan to see"; exit 77; }
 . "$(dirname "$0")/lib.sh"
 
 expect 2 "usage: rotoscope VERB" rotoscope
