@@ -79,10 +79,11 @@ static int read_section(const target *t, const rot_node *map, const char *sectio
     for (const rot_node *node = map->first; node; node = node->next) {
         snprintf(name, sizeof name, "%s%s%.100s", section, *section ? "." : "", node->key);
         snprintf(full, sizeof full, "%s%s", t->prefix, name);
-        const rot_key *key = rot_key_find(t->keys, t->n_keys, name);
+        bool dotted = strchr(node->key, '.') != NULL; // would find a key of a section
+        const rot_key *key = dotted ? NULL : rot_key_find(t->keys, t->n_keys, name);
         if (key) {
             ROT_TRY(rot_value_read(key, t->prefix, node, t->base, t->arena, err));
-        } else if (is_section(t, name)) {
+        } else if (!dotted && is_section(t, name)) {
             if (node->kind != ROT_NODE_MAP) return not_a_map(node, full, err);
             ROT_TRY(read_section(t, node, name, err));
         } else if (*t->prefix || *section || strcmp(node->key, "splits")) {

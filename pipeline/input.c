@@ -84,7 +84,7 @@ __attribute__((format(printf, 6, 7))) static int bad(rot_input *in, rot_row *row
     return 0;
 }
 
-static int parse_json(rot_input *in, const place *where, rot_row *row)
+static int parse_json(rot_input *in, const place *where, rot_row *row, rot_err *err)
 {
     json_error_t e;
     json_decref(in->json);
@@ -96,6 +96,8 @@ static int parse_json(rot_input *in, const place *where, rot_row *row)
     in->json = json_loadb(where->text, where->n_bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (json_is_object(in->json)) return 0;
     if (in->json) return bad(in, row, where, "json", 0, "not a JSON object");
+    if (json_error_code(&e) == json_error_out_of_memory)
+        return rot_no_memory(err, where->n_bytes, "row");
     uint64_t at = e.position > 0 ? (uint64_t)e.position : 0;
     if (!strncmp(e.text, "invalid Unicode", 15)) // a lone surrogate
         return bad(in, row, where, "utf8", at, "%s", e.text);
@@ -149,7 +151,7 @@ static const char *or_default(const char *key, const char *by_default)
 static int parse_jsonl(rot_input *in, const place *where, rot_row *row, rot_err *err)
 {
     rot_span question, trace, answer;
-    ROT_TRY(parse_json(in, where, row));
+    ROT_TRY(parse_json(in, where, row, err));
     if (row->bad ||
         !field(in, where, row, or_default(in->split->key_question, "question"), &question) ||
         !field(in, where, row, or_default(in->split->key_cot, "cot"), &trace) ||
@@ -162,7 +164,7 @@ static int parse_gsm8k(rot_input *in, const place *where, rot_row *row, rot_err 
 {
     rot_span question, both, trace, answer;
     const char *key = or_default(in->split->key_answer, "answer");
-    ROT_TRY(parse_json(in, where, row));
+    ROT_TRY(parse_json(in, where, row, err));
     if (row->bad ||
         !field(in, where, row, or_default(in->split->key_question, "question"), &question) ||
         !field(in, where, row, key, &both))
@@ -176,7 +178,7 @@ static int parse_math(rot_input *in, const place *where, rot_row *row, rot_err *
 {
     rot_span question, trace, answer;
     const char *key = or_default(in->split->key_cot, "solution");
-    ROT_TRY(parse_json(in, where, row));
+    ROT_TRY(parse_json(in, where, row, err));
     if (row->bad ||
         !field(in, where, row, or_default(in->split->key_question, "problem"), &question) ||
         !field(in, where, row, key, &trace))
@@ -197,7 +199,7 @@ static int parse_coconut(rot_input *in, const place *where, rot_row *row, rot_er
     const char *key = or_default(in->split->key_cot, "steps");
     size_t i;
     json_t *step;
-    ROT_TRY(parse_json(in, where, row));
+    ROT_TRY(parse_json(in, where, row, err));
     if (row->bad ||
         !field(in, where, row, or_default(in->split->key_question, "question"), &question) ||
         !field(in, where, row, or_default(in->split->key_answer, "answer"), &answer))
@@ -308,6 +310,11 @@ static int next_place(rot_input *in, place *where, bool *too_long, rot_err *err)
     rot_line line;
     int rc = rot_stream_line(in->stream, &line, err);
     if (rc <= 0) return rc;
+    if (!line.n_bytes) { // one empty line at the end of a file is no row
+        bool at_end;
+        ROT_TRY(rot_stream_at_end(in->stream, &at_end, err));
+        if (at_end) return 0;
+    }
     *where = (place){line.text, line.n_bytes, line.number, line.offset};
     *too_long = line.too_long;
     return 1;

@@ -189,6 +189,13 @@ int rot_stream_byte(rot_stream *s, int *byte, rot_err *err)
     return 0;
 }
 
+int rot_stream_at_end(rot_stream *s, bool *at_end, rot_err *err)
+{
+    ROT_TRY(refill(s, err));
+    *at_end = s->out_at == s->out_end;
+    return 0;
+}
+
 uint64_t rot_stream_line_number(const rot_stream *s)
 {
     return s->line_number + 1;

@@ -34,6 +34,9 @@ typedef struct rot_line {
     bool too_long;   // over ROT_LINE_MAX_BYTES: text is cut there, the rest was skipped
 } rot_line;
 
+// Whether every byte has been given out. Negative: as rot_stream_read.
+int rot_stream_at_end(rot_stream *stream, bool *at_end, rot_err *err);
+
 // 1: a line, ended by LF alone or by the end of the file; 0: the end; negative: as rot_stream_read.
 // A byte order mark at the start of the file is no part of the first line.
 int rot_stream_line(rot_stream *stream, rot_line *line, rot_err *err);
