@@ -347,6 +347,28 @@ static void images_too_large_follow_the_policy(void **state)
     assert_int_equal(build(&b, root, NULL, &err), ROT_ERR_INPUT);
 }
 
+static void missing_glyphs_follow_the_policy(void **state)
+{
+    (void)state;
+    char root[65], drawn[65], file[200];
+    rot_err err = {0};
+    snprintf(file, sizeof file, "%s/glyph.jsonl", top);
+    const char rows[] = "{\"question\":\"a\",\"cot\":\"1+1\",\"answer\":\"2\"}\n"
+                        "{\"question\":\"b\",\"cot\":\"\xe4\xb8\xad\",\"answer\":\"3\"}\n";
+    assert_int_equal(rot_fs_write_atomic(file, rows, sizeof rows - 1, &err), 0);
+    build_setup b = {.root = "glyph", .file = file, .format = "jsonl", .images_only = true};
+    assert_int_equal(build(&b, root, NULL, &err), ROT_ERR_MISSING_GLYPH);
+    assert_non_null(strstr(err.message, "U+4E2D"));
+    b.extra[0] = "on.missing_glyph=skip";
+    ASSERT_BUILT(&b, root);
+    b.extra[0] = "on.missing_glyph=draw"; // not the stage with the tombstone
+    ASSERT_BUILT(&b, drawn);
+    assert_string_not_equal(root, drawn);
+    b.extra[0] = NULL;
+    assert_int_equal(build(&b, root, NULL, &err), ROT_ERR_INPUT);
+    verify_passes("glyph");
+}
+
 static void two_builds_exclude_each_other(void **state)
 {
     (void)state;
@@ -426,6 +448,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(gzip_equals_plain),
         cmocka_unit_test(bad_rows_follow_the_policy),
         cmocka_unit_test(images_too_large_follow_the_policy),
+        cmocka_unit_test(missing_glyphs_follow_the_policy),
         cmocka_unit_test(two_builds_exclude_each_other),
         cmocka_unit_test(reports_are_json),
     };
