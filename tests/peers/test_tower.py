@@ -69,7 +69,8 @@ def run_torch(checkpoint, dtype, pixels, grid, attention="sdpa"):
 
 
 class Case:
-    def __init__(self, folder, rotoscope, arguments, sizes):
+    def __init__(self, name, folder, rotoscope, arguments, sizes):
+        self.name = name
         self.folder, self.rotoscope = folder, rotoscope
         self.checkpoint = folder / "checkpoint"
         rotoscope("init-model", self.checkpoint, *arguments)
@@ -93,7 +94,7 @@ class Case:
 
 @pytest.fixture(scope="module", params=list(CASES))
 def case(request, tmp_path_factory, rotoscope):
-    made = Case(tmp_path_factory.mktemp(request.param), rotoscope, *CASES[request.param])
+    made = Case(request.param, tmp_path_factory.mktemp(request.param), rotoscope, *CASES[request.param])
     yield made
     for file in made.checkpoint.glob("*.safetensors"):
         file.unlink()  # a full one has 800 MB
@@ -116,6 +117,8 @@ def test_f32_equals_float64(case):
 
 
 def test_f32_equals_transformers_f32(case):
+    if case.name == "4b-full":
+        pytest.skip("float64 is enough at full depth")
     theirs = run_torch(case.checkpoint, torch.float32, case.pixels, case.grid, "eager")
     assert per_token(case.tokens("--dtype", "f32").double(), theirs) <= 1e-4
 
@@ -141,6 +144,8 @@ def test_bf16_is_as_near_as_transformers(case):
 
 def test_checkpoint_would_show_mistakes(case):
     """Weights under which a mistake is invisible would make the other tests worthless."""
+    if case.name == "4b-full":
+        pytest.skip("drawn as those of 4 blocks")
     with torch.no_grad():
         model = torch_model(case.checkpoint, torch.float32, "sdpa")
         x, grid = case.pixels.float(), case.grid

@@ -1,0 +1,90 @@
+// What the tests of kernels share: random numbers, the backends that can run here, buffers in and
+// out.
+#ifndef TEST_KERNELS_H
+#define TEST_KERNELS_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/bf16.h"
+#include "base/cpu.h"
+#include "base/mem.h"
+#include "kernels/backend.h"
+#include "kernels/ref/math.h"
+#include "kernels/ref/ref.h"
+
+static uint64_t seed = 88172645463325252u;
+
+static inline float uniform(void) // (-1, 1)
+{
+    seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+    return (float)((double)(seed >> 11) * 0x1p-52 - 1.0);
+}
+
+static inline float *random_floats(size_t n, float scale)
+{
+    float *x = malloc(n * sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++) x[i] = scale * uniform();
+    return x;
+}
+
+static inline float as_bf16(float x)
+{
+    return rot_bf16_to_f32(rot_f32_to_bf16(x));
+}
+
+typedef struct subject {
+    const char *name;
+    rot_precision precision;
+} subject;
+static const subject subjects[] = {
+    {"ref", ROT_PRECISION_F32}, {"ref", ROT_PRECISION_BF16}, {"onednn", ROT_PRECISION_BF16}};
+enum { N_SUBJECTS = 3 };
+
+static inline rot_backend *open_subject(int i, int threads)
+{
+    rot_backend *b = NULL;
+    rot_err err;
+    int rc = rot_backend_open(subjects[i].name, subjects[i].precision, threads, &b, &err);
+    if (rc == ROT_ERR_UNSUPPORTED) return NULL; // this machine or this build lacks it
+    assert_int_equal(rc, 0);
+    return b;
+}
+
+static inline rot_buffer *put(rot_backend *b, rot_elem elem, size_t rows, size_t width,
+                              const float *x)
+{
+    rot_buffer *buffer;
+    rot_err err;
+    assert_int_equal(b->ops->buffer_new(b, elem, rows, width, &buffer, &err), 0);
+    if (x) b->ops->upload(b, buffer, 0, rows, x);
+    return buffer;
+}
+
+// Rows as floats, whatever the buffer keeps.
+static inline float *get(rot_backend *b, const rot_buffer *buffer, rot_elem elem, size_t rows,
+                         size_t width)
+{
+    float *x = malloc(rows * width * 4);
+    b->ops->download(b, buffer, 0, rows, x);
+    if (elem == ROT_ELEM_ACT && b->precision == ROT_PRECISION_BF16) {
+        uint16_t *u = malloc(rows * width * 2);
+        memcpy(u, x, rows * width * 2);
+        for (size_t i = 0; i < rows * width; i++) x[i] = rot_bf16_to_f32(u[i]);
+        free(u);
+    }
+    return x;
+}
+
+#endif
