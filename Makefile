@@ -130,6 +130,9 @@ docs: all
 	$(BUILD)/rotoscope doctor --config-doc > docs/config.md
 	$(BUILD)/rotoscope doctor --config-schema > schemas/config.schema.json
 
+# .incbin does not show in the compiler's dependencies.
+$(BUILD)/encoder/tokenizer_small.o: $(wildcard configs/tokenizer-small/*.json)
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/rotoscope \
 	  $(DESTDIR)$(PREFIX)/share/rotoscope/configs

@@ -193,9 +193,13 @@ bool rot_dataset_is_current(const rot_config *config, const rot_split_plan *plan
     if (dataset_path(config, "json", path, NULL) < 0 ||
         dataset_json(config, plans, false, &wanted, NULL) < 0)
         goto done;
-    have = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+    rot_dataset *dataset = NULL; // its seal holds?
+    int rc = rot_dataset_open(path, &dataset, NULL);
+    rot_dataset_close(&dataset);
+    have = rc < 0 ? NULL : json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
     if (!json_is_object(have)) goto done;
     json_object_del(have, "provenance");
+    json_object_del(have, "sha256");
     current = json_equal(wanted, have) && dataset_path(config, "yaml", path, NULL) == 0 &&
               rot_config_write(config, &yaml, NULL) == 0 && same_file(path, yaml);
 done:
@@ -223,24 +227,25 @@ int rot_dataset_write_pending(const rot_config *config, rot_err *err)
 
 int rot_dataset_write(const rot_config *config, const rot_split_plan *plans, rot_err *err)
 {
-    char path[4096], *text = NULL;
+    char path[4096], *text = NULL, *sealed = NULL;
     json_t *json = NULL;
     int rc = 0;
     ROT_GO(write_config(config, "", err));
     ROT_GO(dataset_json(config, plans, true, &json, err));
     text = json_dumps(json, JSON_INDENT(2));
     if (!text) ROT_GO(rot_no_memory(err, 0, "dataset"));
+    ROT_GO(rot_dataset_seal(text, &sealed, err));
     ROT_GO(dataset_path(config, "json", path, err));
-    if (!same_file(path, text)) ROT_GO(rot_fs_write_atomic(path, text, strlen(text), err));
+    if (!same_file(path, sealed)) ROT_GO(rot_fs_write_atomic(path, sealed, strlen(sealed), err));
 done:
     json_decref(json);
+    free(sealed);
     free(text);
     return rc;
 }
 
 int rot_dataset_text(const rot_config *config, char **json, rot_err *err)
 {
-
     char path[4096];
     ROT_TRY(dataset_path(config, "json", path, err));
     return rot_fs_read(path, json, NULL, err);
