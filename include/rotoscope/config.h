@@ -34,7 +34,7 @@ typedef struct rot_split_config {
     // jsonl: names of the fields that hold id, question, cot, answer (keys: {cot: solution}
     // renames); math and gsm8k: those of their own fields. NULL: the format's default.
     const char *key_id, *key_question, *key_cot, *key_answer;
-    bool strip_calculator; // gsm8k: remove <<...>> from the trace
+    bool strip_calculator; // jsonl, gsm8k, coconut: remove <<...>> from the trace
 } rot_split_config;
 
 typedef struct rot_config {

@@ -438,6 +438,31 @@ static void random_bytes_never_crash(void **state)
     }
 }
 
+// Every config in configs/ is read without error once the files it names are there.
+static void examples_are_read(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"demo", "gsm8k",      "gsm8k-aug", "gsm8k-aug-released",
+                                        "math", "tokens-only"};
+    char command[2000];
+    snprintf(command, sizeof command,
+             "cp -r configs samples '%s' && cd '%s' && mkdir -p out/demo/tiny data/gsm8k "
+             "data/gsm8k-aug data/math checkpoints/qwen3-vl-4b && touch data/gsm8k/train.jsonl "
+             "data/gsm8k/test.jsonl data/gsm8k-aug/train.txt data/gsm8k-aug/valid.txt "
+             "data/gsm8k-aug/test.txt data/math/train1.jsonl data/traces-1.jsonl.gz",
+             top, top);
+    assert_int_equal(system(command), 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char name[64];
+        rot_config *config = NULL;
+        rot_err err = {0};
+        snprintf(name, sizeof name, "configs/%s.yaml", names[i]);
+        if (rot_config_load(path_of(name), NULL, 0, &config, &err) < 0) fail_msg("%s", err.message);
+        assert_string_equal(config->name, strcmp(names[i], "tokens-only") ? names[i] : "tokens");
+        rot_config_free(&config);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -453,6 +478,7 @@ int main(void)
         cmocka_unit_test(every_key_is_set_and_read_back),
         cmocka_unit_test(split_keys_are_set_and_read_back),
         cmocka_unit_test(render_keys_as_json),
+        cmocka_unit_test(examples_are_read),
         cmocka_unit_test(lack_of_memory_is_an_error),
         cmocka_unit_test(random_bytes_never_crash),
     };
