@@ -74,7 +74,8 @@ int rot_fs_write_atomic(const char *path, const void *bytes, size_t n_bytes, rot
 {
     char tmp[4096], dir[4096];
     struct stat st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) // a rename would put a file in a device's place
+    if (stat(path, &st) == 0 &&
+        !S_ISREG(st.st_mode)) // a rename would put a file in a device's place
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: not a regular file", path);
     if (snprintf(tmp, sizeof tmp, "%s.tmp.%ld", path, (long)getpid()) >= (int)sizeof tmp)
         ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);

@@ -34,9 +34,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 int cli_gc(int argc, char **argv)
 {
-    static const struct argp argp = {options, parse, "ROOT",
-                                     "Shows (or removes) the stages that no dataset of a root names.",
-                                     cli_children, 0, 0};
+    static const struct argp argp = {
+        options,
+        parse,
+        "ROOT",
+        "Shows (or removes) the stages that no dataset of a root names.",
+        cli_children,
+        0,
+        0};
     arguments a = {0};
     rot_err err = {0};
     char *text = NULL;

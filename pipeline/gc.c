@@ -50,8 +50,8 @@ static int remove_folder(const char *dir, rot_err *err)
     return rc;
 }
 
-// Folder names of all stages that the datasets name, as keys of `named`. A dataset that cannot be read
-// is an error: what it names is not known.
+// Folder names of all stages that the datasets name, as keys of `named`. A dataset that cannot be
+// read is an error: what it names is not known.
 static int collect_named(const char *root, json_t *named, rot_err *err)
 {
     static const char *const stages[] = {"tokens", "images", "embeds"};
@@ -89,8 +89,7 @@ int rot_gc(const char *root, bool remove, char **json, rot_err *err)
     snprintf(path, sizeof path, "%s/.rotoscope/lock", root);
     if (remove && rot_fs_is_file(path)) { // a build under way names its stages only at its end
         rc = rot_fs_lock(path, &lock, err);
-        if (rc == ROT_ERR_LOCKED)
-            rot_err_set(err, rc, "%s: a build is using this root", root);
+        if (rc == ROT_ERR_LOCKED) rot_err_set(err, rc, "%s: a build is using this root", root);
         ROT_GO(rc);
     }
     ROT_GO(collect_named(root, named, err));
@@ -100,10 +99,11 @@ int rot_gc(const char *root, bool remove, char **json, rot_err *err)
         uint64_t bytes = folder_bytes(stages.names[i]);
         total += bytes;
         if (remove) ROT_GO(remove_folder(stages.names[i], err));
-        json_array_append_new(list, json_pack("{s:s, s:I}", "path", stages.names[i], "bytes",
-                                              (json_int_t)bytes));
+        json_array_append_new(
+            list, json_pack("{s:s, s:I}", "path", stages.names[i], "bytes", (json_int_t)bytes));
     }
-    out = json_pack("{s:b, s:I, s:O}", "removed", remove, "bytes", (json_int_t)total, "stages", list);
+    out =
+        json_pack("{s:b, s:I, s:O}", "removed", remove, "bytes", (json_int_t)total, "stages", list);
     *json = out ? json_dumps(out, JSON_INDENT(2)) : NULL;
     if (!*json) rc = rot_no_memory(err, 0, "gc");
 done:

@@ -109,8 +109,9 @@ int rot_plan_images(rot_job *job, const rot_split_config *split, const rot_scan 
     if (!identity) ROT_FAIL(err, ROT_ERR_INTERNAL, "the renderer's identity is no JSON");
     // fail and skip make the same records; draw makes an image where they make none.
     const char *missing = job->config->on_missing_glyph == ROT_GLYPH_DRAW ? "draw" : "refuse";
-    json_t *content = json_pack("{s:s, s:i, s:o, s:o, s:s}", "stage", "images", "version", 1, "rows",
-                                rows_json(scan), "render", identity, "missing_glyph", missing);
+    json_t *content =
+        json_pack("{s:s, s:i, s:o, s:o, s:s}", "stage", "images", "version", 1, "rows",
+                  rows_json(scan), "render", identity, "missing_glyph", missing);
     return finish_plan(job, "images", split->name, ROT_CODEC_ZSTD, scan->rows, content, out, err);
 }
 

@@ -42,13 +42,15 @@ static int read_pair(const char *rank_name, const char *size_name, const char *l
     return check(rank, size, launcher, out, err);
 }
 
-// Slurm sets SLURM_PROCID in a batch script too, where it means nothing: only a step has SLURM_STEP_ID.
+// Slurm sets SLURM_PROCID in a batch script too, where it means nothing: only a step has
+// SLURM_STEP_ID.
 static int read_step(rot_ranks *out, rot_err *err)
 {
     long step;
     int in_step = read_variable("SLURM_STEP_ID", &step, err);
     if (in_step <= 0) return in_step;
-    const char *size_name = getenv("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
+    const char *size_name =
+        getenv("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
     return read_pair("SLURM_PROCID", size_name, "Slurm step", out, err);
 }
 
@@ -66,8 +68,10 @@ static int read_array(rot_ranks *out, rot_err *err)
     ROT_TRY(read_variable("SLURM_ARRAY_TASK_STEP", &step, err));
     if (!has_id || !has_count || !has_min)
         ROT_FAIL(err, ROT_ERR_USAGE,
-                 "of SLURM_ARRAY_TASK_ID, SLURM_ARRAY_TASK_COUNT and SLURM_ARRAY_TASK_MIN some are not set");
-    if (step < 1 || id < min) ROT_FAIL(err, ROT_ERR_USAGE, "Slurm array: task %ld below %ld", id, min);
+                 "of SLURM_ARRAY_TASK_ID, SLURM_ARRAY_TASK_COUNT and SLURM_ARRAY_TASK_MIN some are "
+                 "not set");
+    if (step < 1 || id < min)
+        ROT_FAIL(err, ROT_ERR_USAGE, "Slurm array: task %ld below %ld", id, min);
     return check((id - min) / step, count, "Slurm array", out, err);
 }
 

@@ -1,4 +1,5 @@
-// pipeline: ranks from flags and launchers' variables, in the order of the design; partial sets are errors.
+// pipeline: ranks from flags and launchers' variables, in the order of the design; partial sets are
+// errors.
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -103,7 +104,8 @@ static void a_batch_script_is_no_step(void **state)
 static void arrays_start_anywhere_and_step(void **state)
 {
     (void)state;
-    set("SLURM_ARRAY_TASK_ID=14 SLURM_ARRAY_TASK_COUNT=4 SLURM_ARRAY_TASK_MIN=10 SLURM_ARRAY_TASK_STEP=2");
+    set("SLURM_ARRAY_TASK_ID=14 SLURM_ARRAY_TASK_COUNT=4 SLURM_ARRAY_TASK_MIN=10 "
+        "SLURM_ARRAY_TASK_STEP=2");
     expect(2, 4, "Slurm array");
 }
 
