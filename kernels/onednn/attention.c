@@ -12,7 +12,8 @@ enum {
     SCORES =
         128 << 10, // scores of a block: half a megabyte of floats stays in the second-level cache
     MOST_QUERIES = 512,
-    MOST_CACHED = 1024 // products kept between calls
+    LEAST_QUERIES = 128, // each block has oneDNN rearrange the keys and values anew
+    MOST_CACHED = 1024   // products kept between calls
 };
 
 // Rows of a block of queries, and of the last one: a function of the segment's length alone.
@@ -23,7 +24,7 @@ typedef struct blocks {
 static blocks blocks_of(int64_t length)
 {
     int64_t most = SCORES / length;
-    most = most > MOST_QUERIES ? MOST_QUERIES : most < 32 ? 32 : most;
+    most = most > MOST_QUERIES ? MOST_QUERIES : most < LEAST_QUERIES ? LEAST_QUERIES : most;
     blocks b;
     b.n = (length + most - 1) / most;
     b.rows = ((length + b.n - 1) / b.n + 15) / 16 * 16;

@@ -241,7 +241,7 @@ static void check_softmax(const attention_run *run, const int32_t *starts, int32
 static void attention_equals_double(void **state)
 {
     (void)state;
-    const int32_t starts[] = {0, 4, 40, 361, 365, 1065};
+    const int32_t starts[] = {0, 4, 40, 361, 365, 1665};
     enum { N = 5 };
     const rot_heads shapes[] = {{2, 64}, {3, 72}, {1, 4}};
     for (int s = 0; s < N_SUBJECTS; s++) {
