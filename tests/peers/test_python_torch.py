@@ -1,0 +1,159 @@
+"""The PyTorch side of the package: DataLoader with either kind of worker, ragged batches, places in a run."""
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from peer_package import ROWS, TOP, gaps, make_dataset, packed, plain, tiny  # noqa: F401
+
+import rotoscope as rt
+from rotoscope.torch import Loader, MapDataset, Stream, collate, pad
+
+
+def check(batch, ds):
+    """A ragged batch holds what its samples do."""
+    cu = batch["cu_seqlens"].tolist()
+    assert batch["embeddings"].dtype == torch.bfloat16 and batch["cu_seqlens"].dtype == torch.int32
+    for i, index in enumerate(batch["index"].tolist()):
+        assert torch.equal(batch["embeddings"][cu[i]:cu[i + 1]], ds[index].embeddings_torch)
+        assert batch["K"][i] == ds[index]["K"]
+        for name in ("question", "trace", "answer"):
+            begins = batch[name + "_cu_seqlens"].tolist()
+            assert batch[name + "_ids"][begins[i]:begins[i + 1]].tolist() == ds[index][name + "_ids"].tolist()
+        assert batch["id"][i] == ds[index]["id"]
+
+
+@pytest.mark.parametrize("method", [None, "fork", "spawn"])
+def test_map_style(plain, method):  # noqa: F811
+    ds = rt.open(plain)
+    loader = DataLoader(MapDataset(plain, "train"), batch_size=6, shuffle=True, collate_fn=collate,
+                        num_workers=2 if method else 0, multiprocessing_context=method)
+    seen = []
+    for batch in loader:
+        check(batch, ds)
+        seen += batch["index"].tolist()
+    assert sorted(seen) == list(range(ROWS)) and seen != sorted(seen)
+
+
+def test_samples_one_by_one_collate_to_the_same(plain):  # noqa: F811
+    data = MapDataset(plain)
+    one, whole = collate([data[i] for i in (3, 1, 8)]), collate(data.__getitems__([3, 1, 8]))
+    for key in whole:
+        assert torch.equal(one[key], whole[key]) if torch.is_tensor(whole[key]) else one[key] == whole[key]
+    data[3]["embeddings"][:] = 0  # a copy
+    images = MapDataset(plain, stages=["embeds", "images"]).__getitems__([0, 1])
+    assert collate(images)["image"][1].dtype == torch.uint8
+
+
+def test_embeddings_in_torch_are_those_in_numpy(plain):  # noqa: F811
+    s = rt.open(plain)[4]
+    assert s.embeddings_torch.data_ptr() == s["embeddings"].ctypes.data
+    assert np.array_equal(s.embeddings_torch.float().numpy(), s.embeddings_f32)
+
+
+def test_pad(plain):  # noqa: F811
+    batch = next(iter(Loader(plain, batch_size=5, shuffle=False)))
+    padded, mask = pad(batch)
+    assert padded.shape == (5, int(batch["K"].max()), rt.open(plain).width) and mask.sum(1).equal(batch["K"])
+    assert torch.equal(padded[mask], batch["embeddings"]) and not padded[~mask].any()
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers,method", [(0, None), (1, "fork"), (3, "fork"), (2, "spawn")])
+def test_a_loader_gives_the_same_batches_for_any_workers(plain, workers, method):  # noqa: F811
+    ds = rt.open(plain)
+    how = dict(budget=400, bucket=True, window=16, seed=5)
+    wanted = [b.tolist() for b in rt.Batches(ROWS, k=ds.K, **how)]
+    loader = Loader(plain, num_workers=workers, loader={"multiprocessing_context": method} if method else None, **how)
+    got = []
+    for batch in loader:
+        check(batch, ds)
+        got.append(batch["index"].tolist())
+    assert got == wanted and loader.state_dict()["epoch"] == 1
+    again = [b["index"].tolist() for b in loader]
+    assert sorted(sum(again, [])) == list(range(ROWS)) and again != wanted
+
+
+def test_a_run_stops_and_goes_on_with_other_ranks_and_workers(plain):  # noqa: F811
+    """Three legs: 1 rank with 2 workers, 3 ranks with 1, 2 ranks without. Each stops while its workers are ahead."""
+    ds = rt.open(plain)
+    how = dict(batch_size=3, seed=8)
+    wanted = [b.tolist() for b in rt.Batches(ROWS, **how)]
+    got, state = [], None
+    for ranks, workers, steps in ((1, 2, 3), (3, 1, 2), (2, 0, None)):
+        loaders = [Loader(plain, rank=r, ranks=ranks, num_workers=workers, **how) for r in range(ranks)]
+        if state:
+            for loader in loaders:
+                loader.load_state_dict(json.loads(state))
+        running = [iter(loader) for loader in loaders]
+        step = 0
+        while steps is None or step < steps:
+            batches = [next(it, None) for it in running]
+            if batches[0] is None:
+                break
+            for batch in batches:
+                if batch:
+                    check(batch, ds)
+                    got.append(batch["index"].tolist())
+            step += 1
+        states = [loader.state_dict() for loader in loaders]
+        assert all(s == states[0] for s in states)
+        state = json.dumps(states[0])
+        del running
+    assert got == wanted
+
+
+def test_epochs_of_ranks_with_drop_last_are_of_equal_length(plain):  # noqa: F811
+    counts = [sum(1 for _ in Loader(plain, rank=r, ranks=3, batch_size=4, drop_last=True)) for r in range(3)]
+    assert counts == [ROWS // 4 // 3] * 3
+
+
+def test_a_state_of_another_run_is_refused(plain):  # noqa: F811
+    loader = Loader(plain, batch_size=3, seed=1)
+    with pytest.raises(rt.UsageError):
+        loader.load_state_dict(Loader(plain, batch_size=3, seed=2).state_dict())
+    with pytest.raises(rt.UsageError, match="neither"):
+        Loader(plain, batch_size=0)
+
+
+def test_ranks_are_those_of_torchrun(plain, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    wanted = [b.tolist() for b in rt.Batches(ROWS, batch_size=4, rank=1, ranks=2)]
+    assert [b["index"].tolist() for b in Loader(plain, batch_size=4)] == wanted
+
+
+def test_a_stream_can_be_pickled_and_used_alone(packed):  # noqa: F811
+    stream = pickle.loads(pickle.dumps(Stream(packed, batch_size=8, tokens=False, ahead=0)))
+    batches = list(DataLoader(stream, batch_size=None))
+    assert "id" not in batches[0]
+    assert sorted(torch.cat([b["index"] for b in batches]).tolist()) == list(range(ROWS))
+    stream.load_state_dict(batches[1]["state"])
+    rest = torch.cat([b["index"] for b in stream])
+    assert torch.equal(rest, torch.cat([b["index"] for b in batches[2:]]))
+
+
+def test_skipped_rows_are_not_read(gaps):  # noqa: F811
+    got = torch.cat([b["index"] for b in Loader(gaps, batch_size=4)]).tolist()
+    assert sorted(got) == list(range(len(rt.open(gaps)))) and len(got) < ROWS
+
+
+@pytest.mark.parametrize("name,arguments", [("stage1", ["--steps", "12", "--layers", "1"]), ("rot_adapter", [])])
+def test_the_examples_run(plain, name, arguments):  # noqa: F811
+    path = [TOP / "tests/peers", os.environ["PYTHONPATH"]]  # peer_torch makes torchvision importable here
+    code = "import peer_torch, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code, TOP / "python/examples" / f"{name}.py", plain, *arguments],
+                          capture_output=True, text=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(map(str, path))})
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    if name == "stage1":
+        assert told["steps"] == 12 and told["last_loss"] < 0.9 * told["first_loss"]
+    else:
+        assert told["samples"] == 4 and told["largest_difference"] == 0.0
