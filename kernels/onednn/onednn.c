@@ -205,12 +205,12 @@ static int identify(const rot_cpu *cpu, rot_precision precision, char identity[1
                  getenv("ROT_CPU") ? ", under ROT_CPU" : " lacks it");
     // What ROT_CPU forbids us, oneDNN shall not use either. It takes a limit only before its first
     // use.
-    dnnl_cpu_isa_t most = cpu->amx           ? dnnl_cpu_isa_all
-                          : cpu->avx512_bf16 ? dnnl_cpu_isa_avx512_core_bf16
-                                             : dnnl_cpu_isa_avx512_core_vnni;
-    if (most != dnnl_cpu_isa_all) (void)dnnl_set_max_cpu_isa(most);
+    int most = cpu->amx           ? ROT_DNN_ISA_ALL
+               : cpu->avx512_bf16 ? dnnl_cpu_isa_avx512_core_bf16
+                                  : dnnl_cpu_isa_avx512_core_vnni;
+    if (most != ROT_DNN_ISA_ALL) (void)dnnl_set_max_cpu_isa((dnnl_cpu_isa_t)most);
     dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
-    if (most != dnnl_cpu_isa_all && ((int)isa & ~(int)most))
+    if (most != ROT_DNN_ISA_ALL && ((int)isa & ~most))
         ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "oneDNN was in use with more than ROT_CPU allows");
     if (((int)isa & dnnl_cpu_isa_avx512_core) != dnnl_cpu_isa_avx512_core)
         ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "oneDNN does not use AVX-512 here");

@@ -7,6 +7,8 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
+enum { ROT_DNN_ISA_ALL = 0 }; // no limit: dnnl_cpu_isa_all in 2.6, dnnl_cpu_isa_default in 3.x
+
 typedef enum rot_dnn_post {
     ROT_DNN_NOTHING,
     ROT_DNN_GELU_TANH,
