@@ -1,5 +1,5 @@
-// YAML as a tree of nodes that know where they stand: files that extend files, and `--set`, become one
-// tree before any key is looked at.
+// YAML as a tree of nodes that know where they stand: files that extend files, and `--set`, become
+// one tree before any key is looked at.
 #ifndef ROT_PIPELINE_CONFIG_TREE_H
 #define ROT_PIPELINE_CONFIG_TREE_H
 

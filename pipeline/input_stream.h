@@ -1,5 +1,5 @@
-// The bytes of an input file, plain, gzip or zstd (told by its first bytes, not by its name), and its
-// lines.
+// The bytes of an input file, plain, gzip or zstd (told by its first bytes, not by its name), and
+// its lines.
 #ifndef ROT_PIPELINE_INPUT_STREAM_H
 #define ROT_PIPELINE_INPUT_STREAM_H
 
@@ -14,8 +14,8 @@ typedef struct rot_stream rot_stream;
 // ROT_ERR_MISSING: no such file.
 int rot_stream_open(const char *path, rot_stream **out, rot_err *err);
 void rot_stream_close(rot_stream **stream);
-// Up to n_bytes of decompressed content; *n_read 0 is the end. ROT_ERR_INPUT: the compressed stream is
-// truncated or broken (file, offset, cause); ROT_ERR_IO.
+// Up to n_bytes of decompressed content; *n_read 0 is the end. ROT_ERR_INPUT: the compressed stream
+// is truncated or broken (file, offset, cause); ROT_ERR_IO.
 int rot_stream_read(rot_stream *stream, void *bytes, size_t n_bytes, size_t *n_read, rot_err *err);
 
 // One byte at a time for parsers, through a buffer. -1: the end.

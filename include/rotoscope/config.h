@@ -31,8 +31,8 @@ typedef struct rot_split_config {
     const char **files; // absolute, or relative to the working folder (resolved from the config's)
     int n_files;
     rot_input_format format;
-    // jsonl: names of the fields that hold id, question, cot, answer (keys: {cot: solution}
-    // renames); math and gsm8k: those of their own fields. NULL: the format's default.
+    // Names of the fields that hold id, question, cot, answer (keys: {cot: solution} renames), as
+    // far as the format has them (docs/input.md). NULL: the format's default.
     const char *key_id, *key_question, *key_cot, *key_answer;
     bool strip_calculator; // jsonl, gsm8k, coconut: remove <<...>> from the trace
 } rot_split_config;
