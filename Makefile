@@ -133,17 +133,17 @@ docs: all
 # .incbin does not show in the compiler's dependencies.
 $(BUILD)/encoder/tokenizer_small.o: $(wildcard configs/tokenizer-small/*.json)
 
+TO = $(DESTDIR)$(PREFIX)
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/rotoscope \
-	  $(DESTDIR)$(PREFIX)/share/rotoscope/configs
-	install -m 755 $(BUILD)/rotoscope $(DESTDIR)$(PREFIX)/bin/
-	install -m 644 $(BUILD)/librotoscope.a $(DESTDIR)$(PREFIX)/lib/
-	install -m 755 $(BUILD)/librotoscope.so $(DESTDIR)$(PREFIX)/lib/librotoscope.so.0
-	ln -sf librotoscope.so.0 $(DESTDIR)$(PREFIX)/lib/librotoscope.so
-	install -m 644 include/rotoscope/*.h $(DESTDIR)$(PREFIX)/include/rotoscope/
-	install -m 644 configs/*.yaml $(DESTDIR)$(PREFIX)/share/rotoscope/configs/
+	install -d "$(TO)/bin" "$(TO)/lib/pkgconfig" "$(TO)/include/rotoscope" "$(TO)/share/rotoscope/configs"
+	install -m 755 $(BUILD)/rotoscope "$(TO)/bin/"
+	install -m 644 $(BUILD)/librotoscope.a "$(TO)/lib/"
+	install -m 755 $(BUILD)/librotoscope.so "$(TO)/lib/librotoscope.so.0"
+	ln -sf librotoscope.so.0 "$(TO)/lib/librotoscope.so"
+	install -m 644 include/rotoscope/*.h "$(TO)/include/rotoscope/"
+	install -m 644 configs/*.yaml "$(TO)/share/rotoscope/configs/"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/rotoscope.pc.in \
-	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/rotoscope.pc
+	  > "$(TO)/lib/pkgconfig/rotoscope.pc"
 
 clean:
 	rm -rf build/* build-asan build-tsan build-ubsan

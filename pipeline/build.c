@@ -88,6 +88,16 @@ static int make_embeds(rot_job *job, const void *from, const rot_stage_plan *pla
     return rot_make_embeds(job, from, plan, err);
 }
 
+// A kill may leave a .tmp beside what it became; once the stage is finished nobody goes on with it.
+static void sweep(const char *dir)
+{
+    DIR *folder = opendir(dir);
+    if (!folder) return;
+    for (struct dirent *e; (e = readdir(folder));)
+        if (strstr(e->d_name, ".tmp")) unlinkat(dirfd(folder), e->d_name, 0);
+    closedir(folder);
+}
+
 // Whatever the stage lacks, and its stage.json.
 static int complete(rot_job *job, rot_make *make, const void *from, rot_stage_plan *plan,
                     rot_err *err)
@@ -104,6 +114,7 @@ static int complete(rot_job *job, rot_make *make, const void *from, rot_stage_pl
         ROT_TRY(make(job, from, plan, err));
     }
     ROT_TRY(rot_stage_finish(plan->dir, &plan->spec, root, err));
+    sweep(plan->dir);
     return rot_stage_plan_refresh(plan, err);
 }
 
