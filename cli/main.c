@@ -15,6 +15,7 @@ static const cli_verb verbs[] = {
     {"why", "what fingerprints are made of, and how two differ", cli_why},
     {"report", "a self-contained HTML page on a dataset", cli_report},
     {"init-model", "a checkpoint with seeded random weights", cli_init_model},
+    {"init-data", "seeded synthetic traces", cli_init_data},
     {"doctor", "cpu paths, libraries, limits, file system", cli_doctor},
     {"export", "(later) a dataset in other formats", cli_later},
     {"import", "(later) embeddings made elsewhere", cli_later},
@@ -26,7 +27,6 @@ static const cli_verb verbs[] = {
     {"train", "(later) Render-of-Thought and Coconut", cli_later},
     {"generate", "(later) latent inference", cli_later},
     {"evaluate", "(later) answers and scores", cli_later},
-    {"init-data", "(later) seeded synthetic traces", cli_later},
 };
 
 static void print_verbs(FILE *out)
