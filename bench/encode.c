@@ -231,7 +231,7 @@ static int run_case(const rot_cpu *cpu, rot_encoder *encoder, const rot_encoder_
     return 0;
 }
 
-static int run_all(const char *checkpoint, rot_err *err)
+static int run_all(const char *checkpoint, int first, rot_err *err)
 {
     rot_cpu cpu;
     if (rot_cpu_detect(&cpu, err) < 0) return -1;
@@ -239,7 +239,7 @@ static int run_all(const char *checkpoint, rot_err *err)
          "best\t"
          "ratio_best\tratio_median\tcpu");
     int all = rot_threads_available();
-    for (int threads = 1; threads <= all; threads = threads < all ? all : all + 1) {
+    for (int threads = first; threads <= all; threads = threads < all ? all : all + 1) {
         rot_encoder_options options = rot_encoder_options_default();
         options.checkpoint = checkpoint;
         options.geometry = ROT_GEOMETRY_NATIVE;
@@ -271,7 +271,7 @@ int main(int argc, char **argv)
         options.arch = "4b";
         rc = rot_init_model(&options, &err);
     }
-    if (rc == 0) rc = run_all(checkpoint, &err);
+    if (rc == 0) rc = run_all(checkpoint, argc > 2 ? atoi(argv[2]) : 1, &err);
     if (rc < 0) fprintf(stderr, "encode: %s\n", err.message);
     if (argc < 2) {
         snprintf(command, sizeof command, "rm -rf '%s'", made);
