@@ -116,6 +116,9 @@ int rot_reader_texts(const rot_record *tokens, rot_sample_texts *out, rot_err *e
 /* ---- batches -----------------------------------------------------------------------------------
  */
 
+static int advise(rot_reader *r, int which, const uint64_t *samples, size_t n, rot_advice advice,
+                  rot_err *err);
+
 int rot_reader_lengths(rot_reader *r, const uint64_t *samples, size_t n, int64_t *cu_seqlens,
                        rot_err *err)
 {
@@ -125,6 +128,8 @@ int rot_reader_lengths(rot_reader *r, const uint64_t *samples, size_t n, int64_t
     ROT_TRY(rot_reader_rows_index(r, false, &index, err));
     const uint32_t *k = index ? index->words + (index->n_words - index->samples) : NULL;
     cu_seqlens[0] = 0;
+    // Looking at headers reads pages: all of them at once, and the payloads, which come next.
+    if (!k && n > 1) ROT_TRY(advise(r, which, samples, n, ROT_ADVICE_IF_COLD, err));
     for (size_t i = 0; i < n; i++) {
         rot_record record;
         if (k && samples[i] < index->samples) {
@@ -199,9 +204,6 @@ static void copy_all(copying *c, int threads)
     copy_some(c);
     for (int i = 0; i < n; i++) pthread_join(others[i], NULL);
 }
-
-static int advise(rot_reader *r, int which, const uint64_t *samples, size_t n, rot_advice advice,
-                  rot_err *err);
 
 int rot_reader_batch(rot_reader *r, const uint64_t *samples, size_t n, const int64_t *cu_seqlens,
                      void *out, uint64_t capacity_rows, int threads, rot_err *err)
