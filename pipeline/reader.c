@@ -170,6 +170,11 @@ static int open_stages(rot_reader *r, rot_err *err)
             ROT_FAIL_GO(err, ROT_ERR_CORRUPT, "%s is not the stage that the dataset %s names",
                         r->dirs[i], r->name);
         if (i == 2) ROT_GO(look_at_embeds(r, stage, err));
+        if (i == 2 && r->info.embeds_codec == ROT_CODEC_NONE) {
+            size_t n = (size_t)r->info.rows + 1;
+            r->places = rot_calloc(n, sizeof *r->places); // pages of it come when they are used
+            if (!r->places) ROT_GO(rot_no_memory(err, n * sizeof *r->places, "reader"));
+        }
         if (!r->verify) continue;
         r->checked[i] = rot_calloc(n_bits, 1);
         if (!r->checked[i]) ROT_GO(rot_no_memory(err, n_bits, "reader"));
@@ -225,6 +230,7 @@ void rot_reader_close(rot_reader **reader)
         rot_free(r->dirs[i]);
         rot_free(r->checked[i]);
     }
+    rot_free(r->places);
     rot_index_free(atomic_load(&r->rows));
     rot_index_free(atomic_load(&r->ids));
     rot_free(r->name);

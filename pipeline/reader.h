@@ -26,6 +26,13 @@ typedef struct rot_index {
     uint64_t n_words, rows, samples;
 } rot_index;
 
+// Where an embedding that was read before lies in a map, and its K: to find it again in a tree and a
+// block takes as long as to copy 8 KiB.
+typedef struct rot_place {
+    _Atomic(const void *) payload; // NULL: not read yet
+    atomic_uint k;                 // stored before
+} rot_place;
+
 struct rot_reader {
     rot_reader_info info;
     bool verify, keep_index, open[ROT_READER_STAGES];
@@ -33,6 +40,7 @@ struct rot_reader {
     char *name, *split, *dirs[ROT_READER_STAGES];
     char root[65], roots[ROT_READER_STAGES][65];
     atomic_uchar *checked[ROT_READER_STAGES]; // a bit per row, if `verify`
+    rot_place *places;                        // (rows) of embeds of codec none, else NULL
     rot_reader_slot *slots;                   // (ROT_READER_SLOTS)
     _Atomic(rot_index *) rows, ids;
 };

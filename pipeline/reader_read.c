@@ -153,23 +153,48 @@ typedef struct copying {
     rot_err err; // of the thread that failed first
 } copying;
 
-static int copy_one(copying *c, rot_stage *handle, size_t i, rot_err *err)
+static int wrong_shape(const copying *c, uint64_t row, const rot_record *record, int64_t k,
+                       rot_err *err)
 {
-    rot_record record;
-    uint64_t row;
+    ROT_FAIL(err, ROT_ERR_CORRUPT, "%s: row %llu has shape {%u, %u} where {%lld, %u} was expected",
+             c->reader->dirs[2], (unsigned long long)row, record->shape[0], record->shape[1],
+             (long long)k, c->reader->info.embeds_width);
+}
+
+// A record that was not read before, or that is compressed; remembers where it is.
+static int copy_new(copying *c, rot_stage *handle, uint64_t row, int64_t k, uint8_t *to,
+                    rot_err *err)
+{
+    rot_record record = {0};
     const rot_reader_info *info = &c->reader->info;
-    int64_t begin = c->cu_seqlens[i], k = c->cu_seqlens[i + 1] - begin;
-    ROT_TRY(rot_reader_row(c->reader, c->samples[i], &row, err));
-    int rc = read_row(c->reader, handle, 2, row, c->out + (size_t)begin * c->row_bytes,
-                      (size_t)k * c->row_bytes, &record, err);
+    int rc = read_row(c->reader, handle, 2, row, to, (size_t)k * c->row_bytes, &record, err);
     bool fits = record.kind == ROT_KIND_EMBEDS && record.shape[0] == k &&
                 record.shape[1] == info->embeds_width && record.dtype == info->embeds_dtype;
-    if (rc == ROT_ERR_TOO_LARGE || (rc == 0 && !fits))
-        ROT_FAIL(err, ROT_ERR_CORRUPT,
-                 "%s: row %llu has shape {%u, %u} where {%lld, %u} was expected",
-                 c->reader->dirs[2], (unsigned long long)row, record.shape[0], record.shape[1],
-                 (long long)k, info->embeds_width);
-    return rc;
+    if (rc == ROT_ERR_TOO_LARGE || (rc == 0 && !fits)) return wrong_shape(c, row, &record, k, err);
+    ROT_TRY(rc);
+    if (!c->reader->places) return 0;
+    rot_place *place = &c->reader->places[row];
+    ROT_TRY(rot_stage_peek(handle, row, &record, err));
+    atomic_store_explicit(&place->k, record.shape[0], memory_order_relaxed);
+    atomic_store_explicit(&place->payload, record.payload, memory_order_release);
+    return 0;
+}
+
+static int copy_one(copying *c, rot_stage *handle, size_t i, rot_err *err)
+{
+    uint64_t row;
+    rot_reader *r = c->reader;
+    int64_t begin = c->cu_seqlens[i], k = c->cu_seqlens[i + 1] - begin;
+    uint8_t *to = c->out + (size_t)begin * c->row_bytes;
+    ROT_TRY(rot_reader_row(r, c->samples[i], &row, err));
+    const void *from =
+        r->places ? atomic_load_explicit(&r->places[row].payload, memory_order_acquire) : NULL;
+    if (!from) return copy_new(c, handle, row, k, to, err);
+    uint32_t known = atomic_load_explicit(&r->places[row].k, memory_order_relaxed);
+    if (known != k)
+        return wrong_shape(c, row, &(rot_record){.shape = {known, r->info.embeds_width}}, k, err);
+    memcpy(to, from, (size_t)k * c->row_bytes);
+    return 0;
 }
 
 static void *copy_some(void *user)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes as c
 import os
 import pathlib
+import threading
 from typing import Any, Optional, Type
 
 # include/rotoscope/render.h
@@ -217,11 +218,14 @@ def _check_sizes(found: c.CDLL) -> None:
 
 
 lib = _load()
+_errs = threading.local()
 
 
 def check(name: str, *arguments: Any) -> None:
     """Calls a function whose last parameter is a rot_err; raises what it reports."""
-    err = RotErr()
+    err = getattr(_errs, "err", None)
+    if err is None:  # one per thread; to clear a kilobyte for every call would cost more than many calls
+        err = _errs.err = RotErr()
     code = getattr(lib, name)(*arguments, c.byref(err))
     if code < 0:
         raise error(err, code)
