@@ -136,7 +136,9 @@ static int read_split(const rot_node *node, rot_split_config *split, const rot_c
     for (size_t i = 0; i < rot_n_split_keys; i++) {
         const rot_key *key = &rot_split_keys[i];
         const rot_node *given = find_node(node, key->name);
-        if (given && !rot_split_key_applies(key, (int)split->format))
+        bool is_false =
+            key->type == ROT_KEY_BOOL && !*(const bool *)((const char *)split + key->offset);
+        if (given && !is_false && !rot_split_key_applies(key, (int)split->format))
             ROT_FAIL(err, ROT_ERR_CONFIG, "%s: %s%s has no effect with format: %s",
                      given->key_where, prefix, key->name, format_name(split->format));
         const char *by_default = rot_split_key_default(key, (int)split->format);
@@ -178,7 +180,16 @@ static const char *why_without_effect(const rot_key *key, const rot_config *conf
     return NULL;
 }
 
-static int check_effects(const rot_node *root, const rot_config *config, rot_err *err)
+// A key may be given its default where it has no effect: a config that writes every default out
+// loses its encode section and still reads.
+static bool is_default(const rot_key *key, const rot_config *config, const rot_config *defaults)
+{
+    return !memcmp((const char *)config + key->offset, (const char *)defaults + key->offset,
+                   key->size);
+}
+
+static int check_effects(const rot_node *root, const rot_config *config, const rot_config *defaults,
+                         rot_err *err)
 {
     const rot_node *encode = rot_node_child(root, "encode");
     if (encode && !config->has_render)
@@ -186,7 +197,7 @@ static int check_effects(const rot_node *root, const rot_config *config, rot_err
     for (size_t i = 0; i < rot_n_config_keys; i++) {
         const rot_node *given = find_node(root, rot_config_keys[i].name);
         const char *why = given ? why_without_effect(&rot_config_keys[i], config) : NULL;
-        if (why)
+        if (why && !is_default(&rot_config_keys[i], config, defaults))
             ROT_FAIL(err, ROT_ERR_CONFIG, "%s: %s has no effect %s", given->key_where,
                      rot_config_keys[i].name, why);
     }
@@ -240,8 +251,9 @@ static int from_tree(const rot_node *root, rot_config *config, rot_arena *arena,
     config->has_render = rot_node_child(root, "render") != NULL;
     config->has_encode = rot_node_child(root, "encode") != NULL;
     ROT_TRY(read_preset(root, config, arena, err));
+    rot_config defaults = *config; // after the preset
     ROT_TRY(read_section(&t, root, "", err));
-    ROT_TRY(check_effects(root, config, err));
+    ROT_TRY(check_effects(root, config, &defaults, err));
     ROT_TRY(check_required(&t, root, config, err));
     ROT_TRY(read_splits(root, config, arena, err));
     ROT_TRY(check_pairs(root, config, err));

@@ -145,18 +145,17 @@ static void keys_without_effect_are_refused(void **state)
 {
     (void)state;
     REFUSED("render: {width_px: 800}", "c.yaml:5:10: ", "no effect with render.mode: line");
-    REFUSED("render: {page_height_px: 0}", "c.yaml:5:10: ", "render.mode: line");
-    REFUSED("render: {line_spacing_px: 4}", "c.yaml:5:10: ", "render.mode: line");
-    REFUSED("render: {mode: page, height_px: 32}", "c.yaml:5:22: ", "render.mode: page");
+    REFUSED("render: {page_height_px: 300}", "c.yaml:5:10: ", "render.mode: line");
+    REFUSED("render: {line_spacing_px: 5}", "c.yaml:5:10: ", "render.mode: line");
+    REFUSED("render: {mode: page, height_px: 33}", "c.yaml:5:22: ", "render.mode: page");
     REFUSED("encode: {checkpoint: tok}", "c.yaml:5:1: ", "without render");
     REFUSED("on: {missing_glyph: draw}", "c.yaml:5:6: ", "without render");
-    REFUSED("render: {}\nstore: {embeds_codec: none}", "c.yaml:6:9: ", "without encode");
+    REFUSED("render: {}\nstore: {embeds_codec: zstd-bf16}", "c.yaml:6:9: ", "without encode");
     REFUSED("render: {}\nencode: {checkpoint: tok, dtype: f32}\nstore: {embeds_codec: zstd-bf16}",
             "c.yaml:7:23: ", "bf16");
-    static const char *const formats[] = {"gsm8k-aug", "gsm8k", "math", "math"};
-    static const char *const keys[] = {"keys.question=q", "keys.cot=c", "strip_calculator=true",
-                                       "strip_calculator=false"};
-    for (int i = 0; i < 4; i++) {
+    static const char *const formats[] = {"gsm8k-aug", "gsm8k", "math"};
+    static const char *const keys[] = {"keys.question=q", "keys.cot=c", "strip_calculator=true"};
+    for (int i = 0; i < 3; i++) {
         char format[64], key[64];
         rot_config *config = NULL;
         rot_err err;
@@ -164,6 +163,26 @@ static void keys_without_effect_are_refused(void **state)
         snprintf(key, sizeof key, "splits.train.%s", keys[i]);
         assert_int_equal(load("", format, key, &config, &err), ROT_ERR_CONFIG);
         assert_non_null(strstr(err.message, "no effect with format"));
+    }
+}
+
+// What holds for a config with every default written out must hold for its parts.
+static void defaults_without_effect_are_read(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "render: {page_height_px: 0, line_spacing_px: 4, width_px: 1024}",
+        "render: {mode: page, height_px: 32}",
+        "render: {}\nstore: {embeds_codec: none}",
+        "store: {embeds_codec: none}\non: {too_large: fail, missing_glyph: fail, bad_row: fail}",
+        "render: {preset: rot-released, mode: page, newline: keep, height_px: 32}",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        rot_config *config = NULL;
+        rot_err err;
+        if (load(texts[i], "splits.train.strip_calculator=false", NULL, &config, &err) < 0)
+            fail_msg("%s: %s", texts[i], err.message);
+        rot_config_free(&config);
     }
 }
 
@@ -470,6 +489,7 @@ int main(void)
         cmocka_unit_test(wrong_types_are_refused),
         cmocka_unit_test(ranges_and_words_are_checked),
         cmocka_unit_test(keys_without_effect_are_refused),
+        cmocka_unit_test(defaults_without_effect_are_read),
         cmocka_unit_test(yaml_beyond_maps_lists_and_scalars_is_refused),
         cmocka_unit_test(missing_keys_and_files_are_named),
         cmocka_unit_test(paths_are_relative_to_the_file_that_says_them),
