@@ -13,8 +13,8 @@ builder does: `render`, `tokenize`. Other formats: ``python -m rotoscope export 
 from ._lib import (CorruptError, InputError, MissingError, NoMemoryError, NotFoundError, RotoscopeError, UsageError)
 from .batches import Batches, permutation
 from .dataset import Batch, Dataset, Sample, as_torch, bf16_to_f32, open  # noqa: A004
-from .draw import Renderer, Tokenizer, render, tokenize
+from .draw import Renderer, Tokenizer, png, render, tokenize
 
 __all__ = ["Batch", "Batches", "CorruptError", "Dataset", "InputError", "MissingError", "NoMemoryError",
            "NotFoundError", "Renderer", "RotoscopeError", "Sample", "Tokenizer", "UsageError", "as_torch",
-           "bf16_to_f32", "open", "permutation", "render", "tokenize"]
+           "bf16_to_f32", "open", "permutation", "png", "render", "tokenize"]

@@ -163,6 +163,7 @@ _SIGNATURES: "dict[str, tuple[Any, list[Any]]]" = {
     "rot_render_worker_open": (c.c_int, [c.c_void_p, c.c_void_p, c.c_void_p]),
     "rot_render_worker_close": (None, [c.c_void_p]),
     "rot_render": (c.c_int, [c.c_void_p, c.c_char_p, c.c_size_t, c.c_void_p, c.c_void_p, c.c_void_p]),
+    "rot_image_encode": (c.c_int, [c.c_void_p, c.c_int, c.c_void_p, c.c_void_p, c.c_void_p]),
     "rot_tokenizer_open": (c.c_int, [c.c_char_p, c.c_void_p, c.c_void_p]),
     "rot_tokenizer_close": (None, [c.c_void_p]),
     "rot_tokenizer_worker_open": (c.c_int, [c.c_void_p, c.c_void_p, c.c_void_p]),

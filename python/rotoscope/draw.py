@@ -91,6 +91,24 @@ def render(text: str, **keys: Any) -> np.ndarray:
     return Renderer(**keys)(text)
 
 
+def png(image: np.ndarray) -> bytes:
+    """A PNG file of uint8 pixels, (height, width) or (height, width, 3)."""
+    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ValueError(f"{image.dtype} {image.shape} is no image: uint8, (height, width) or (height, width, 3)")
+    columns = np.ascontiguousarray(image.swapaxes(0, 1))
+    view = _lib.RotImage(columns.ctypes.data, image.shape[1], image.shape[0], 1 if image.ndim == 2 else 3)
+    data, n = c.c_void_p(), c.c_size_t()
+    check("rot_image_encode", c.byref(view), 0, c.byref(data), c.byref(n))
+    try:
+        return c.string_at(data.value or 0, n.value)
+    finally:
+        _free(data)
+
+
+_free = c.CDLL(None).free
+_free.argtypes, _free.restype = [c.c_void_p], None
+
+
 class Tokenizer:
     """Token ids as Hugging Face's tokenizers gives them, special tokens in the text recognised, none added. Not for
     two threads at once.
@@ -126,4 +144,4 @@ def tokenize(dir: Union[str, "os.PathLike[str]"],  # noqa: A002
     return tokenizer(text) if isinstance(text, str) else [tokenizer(one) for one in text]
 
 
-__all__ = ["Renderer", "Tokenizer", "render", "tokenize"]
+__all__ = ["Renderer", "Tokenizer", "png", "render", "tokenize"]
