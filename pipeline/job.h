@@ -59,6 +59,9 @@ int rot_make_images(rot_job *job, const rot_stage_plan *from, const rot_stage_pl
 int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
                     rot_err *err);
 
+// The record of a row without a sample; `cause` must live as long.
+rot_record rot_tombstone(const char *cause);
+
 // The record of one sample's ids and texts, as schemas/FORMAT.md has it, in a block of `arena`.
 
 int rot_tokens_pack(rot_arena *arena, const rot_sample_ids *ids, const rot_row *row,

@@ -19,6 +19,33 @@ int rot_sink_open(rot_sink *sink, const rot_job *job, const rot_stage_plan *plan
     return rot_fs_mkdirs(plan->dir, err);
 }
 
+static void *publish(void *user)
+{
+    rot_sink *sink = user;
+    sink->publish_rc = rot_shard_writer_publish(&sink->full, &sink->publish_err);
+    return NULL;
+}
+
+// What came of the shard that is being published, if there is one.
+static int join(rot_sink *sink, rot_err *err)
+{
+    if (!sink->publishing) return 0;
+    pthread_join(sink->publisher, NULL);
+    sink->publishing = false;
+    if (sink->publish_rc < 0 && err) *err = sink->publish_err;
+    return sink->publish_rc;
+}
+
+static int start_publishing(rot_sink *sink, rot_err *err)
+{
+    ROT_TRY(join(sink, err));
+    sink->full = sink->writer;
+    sink->writer = NULL;
+    sink->publish_err = (rot_err){0};
+    sink->publishing = pthread_create(&sink->publisher, NULL, publish, sink) == 0;
+    return sink->publishing ? 0 : rot_shard_writer_publish(&sink->full, err);
+}
+
 int rot_sink_seek(rot_sink *sink, uint64_t row, uint64_t *needed, rot_err *err)
 {
     const rot_stage_spec *spec = &sink->plan->spec;
@@ -39,32 +66,31 @@ int rot_sink_seek(rot_sink *sink, uint64_t row, uint64_t *needed, rot_err *err)
         if (rc == ROT_ERR_NOT_FOUND) continue; // published since
         if (rc < 0) return rc;
         if (sink->next == sink->end)
-            ROT_TRY(rot_shard_writer_publish(&sink->writer, err));
+            ROT_TRY(start_publishing(sink, err));
         else
             row = sink->next;
     }
     *needed = spec->rows;
-    return 0;
+    return join(sink, err);
+}
+
+static int appended(rot_sink *sink, uint64_t n, rot_err *err)
+{
+    sink->next += n;
+    sink->made += n;
+    return sink->next < sink->end ? 0 : start_publishing(sink, err);
 }
 
 int rot_sink_append(rot_sink *sink, uint64_t row, const rot_record *record, rot_err *err)
 {
     ROT_TRY(rot_shard_writer_append(sink->writer, row, record, err));
-    sink->next = row + 1;
-    sink->made++;
-    if (sink->next < sink->end) return 0;
-    return rot_shard_writer_publish(&sink->writer, err);
+    return appended(sink, 1, err);
 }
 
-int rot_sink_tombstone(rot_sink *sink, uint64_t row, const char *cause, rot_err *err)
+int rot_sink_append_unit(rot_sink *sink, uint64_t n, const rot_unit *unit, rot_err *err)
 {
-    uint32_t n = (uint32_t)strlen(cause);
-    rot_record record = {.kind = ROT_KIND_TOMBSTONE,
-                         .dtype = ROT_DTYPE_U8,
-                         .shape = {n},
-                         .payload = cause,
-                         .n_bytes = n};
-    return rot_sink_append(sink, row, &record, err);
+    ROT_TRY(rot_shard_writer_append_unit(sink->writer, unit, err));
+    return appended(sink, n, err);
 }
 
 int rot_sink_step(rot_sink *sink, rot_err *err)
@@ -88,6 +114,7 @@ int rot_sink_step(rot_sink *sink, rot_err *err)
 
 void rot_sink_close(rot_sink *sink)
 {
+    join(sink, NULL);
     rot_shard_writer_close(&sink->writer);
 }
 

@@ -6,6 +6,16 @@
 #include "base/mem.h"
 #include "pipeline/job.h"
 
+rot_record rot_tombstone(const char *cause)
+{
+    uint32_t n = (uint32_t)strlen(cause);
+    return (rot_record){.kind = ROT_KIND_TOMBSTONE,
+                        .dtype = ROT_DTYPE_U8,
+                        .shape = {n},
+                        .payload = cause,
+                        .n_bytes = n};
+}
+
 int rot_tokens_pack(rot_arena *arena, const rot_sample_ids *ids, const rot_row *row,
                     rot_record *out, rot_err *err)
 {

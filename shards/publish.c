@@ -58,7 +58,7 @@ static int publish(rot_shard_writer *w, rot_err *err)
 {
     char parent[PATH_MAX];
     if (w->failed) ROT_FAIL(err, ROT_ERR_IO, "%s: a write failed before", w->tmp);
-    ROT_TRY(rot_writer_flush(w, err));
+    ROT_TRY(rot_packer_flush(&w->packer, err));
     if (w->ledger.now.n_rows != w->ledger.n_rows)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: published with %zu of %llu rows", w->path,
                  w->ledger.now.n_rows, (unsigned long long)w->ledger.n_rows);

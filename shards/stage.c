@@ -249,12 +249,20 @@ done:
     return rc;
 }
 
+void rot_stage_unmap(rot_stage *stage)
+{
+    stage->members = NULL; // the block that was read last may lie in a map
+    for (uint32_t i = 0; stage->shards && i < stage->n_shards; i++) {
+        if (stage->shards[i].is_open) rot_shard_close(&stage->shards[i].open);
+        stage->shards[i].is_open = false;
+    }
+}
+
 void rot_stage_close(rot_stage **stage)
 {
     rot_stage *s = *stage;
     if (!s) return;
-    for (uint32_t i = 0; s->shards && i < s->n_shards; i++)
-        if (s->shards[i].is_open) rot_shard_close(&s->shards[i].open);
+    rot_stage_unmap(s);
     rot_free(s->shards);
     rot_codecs_free(&s->codecs);
     rot_buffer_free(&s->block);

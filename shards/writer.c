@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "shards/unit.h"
 
 int rot_writer_errno(rot_shard_writer *writer, int error_number, const char *what, rot_err *err)
 {
@@ -65,115 +66,64 @@ static int write_value(rot_shard_writer *writer, const rot_head *head, const voi
     return write_pieces(writer, pieces, 3, page * ROT_PAGE, err);
 }
 
-static void add_row(rot_shard_writer *writer, const struct rot_open_row *row)
+// What the packer emits, and what a unit has kept.
+static int take_value(void *user, const rot_head *head, const void *stored,
+                      const rot_pack_row *rows, uint32_t n_rows, rot_err *err)
 {
+    rot_shard_writer *writer = user;
     rot_ledger *ledger = &writer->ledger;
-    if (rot_ledger_add_row(ledger, row->kind, row->n_bytes, row->hash))
-        ledger->committed = ledger->now;
-}
-
-int rot_writer_flush(rot_shard_writer *writer, rot_err *err)
-{
-    if (writer->n_open == 0) return 0;
-    uint64_t row = writer->ledger.first_row + writer->ledger.now.n_rows;
-    rot_record block = {.kind = (rot_kind)ROT_KIND_BLOCK,
-                        .shape = {writer->n_open, (uint32_t)row, (uint32_t)(row >> 32), 0},
-                        .payload = writer->members,
-                        .n_bytes = writer->n_members};
-    rot_head head = {.kind = ROT_KIND_BLOCK, .n_logical = (uint32_t)writer->n_members};
-    memcpy(head.shape, block.shape, sizeof head.shape);
-    rot_record_hash(&block, head.hash);
-    bool plain =
-        strcmp(writer->spec.stage, "embeds") == 0 && writer->spec.layout.codec != ROT_CODEC_ZSTD;
-    const void *stored;
-    size_t n_stored;
-    rot_codec used;
-    ROT_TRY(rot_codec_encode(writer->codecs, plain ? ROT_CODEC_NONE : ROT_CODEC_ZSTD,
-                             writer->members, writer->n_members, &used, &stored, &n_stored, err));
-    head.codec = (uint8_t)used;
-    head.n_stored = (uint32_t)n_stored;
-    ROT_TRY(write_value(writer, &head, stored, err));
-    for (uint32_t i = 0; i < writer->n_open; i++) add_row(writer, &writer->open[i]);
-    writer->n_open = 0;
-    writer->n_members = 0;
-    return 0;
-}
-
-static int add_member(rot_shard_writer *writer, const rot_head *head, const void *stored,
-                      rot_err *err)
-{
-    size_t size = rot_pad16((size_t)ROT_HEAD + head->n_stored), n = writer->n_members;
-    ROT_TRY(rot_grow(&writer->members, &writer->members_capacity, n + size, 1, err));
-    ROT_TRY(rot_grow(&writer->open, &writer->open_capacity, writer->n_open + 1,
-                     sizeof *writer->open, err));
-    uint8_t *at = writer->members + n;
-    rot_head_write(head, at);
-    if (head->n_stored) memcpy(at + ROT_HEAD, stored, head->n_stored);
-    memset(at + ROT_HEAD + head->n_stored, 0, size - ROT_HEAD - head->n_stored);
-    struct rot_open_row *row = &writer->open[writer->n_open++];
-    *row = (struct rot_open_row){.kind = (rot_kind)head->kind, .n_bytes = head->n_logical};
-    memcpy(row->hash, head->hash, 16);
-    writer->n_members = n + size;
-    return 0;
-}
-
-// A record that fills a block by itself stands alone, so that it starts at a multiple of 64 in the
-// file.
-static int add_lone(rot_shard_writer *writer, const rot_head *head, const void *stored,
-                    rot_err *err)
-{
-    ROT_TRY(rot_writer_flush(writer, err));
     ROT_TRY(write_value(writer, head, stored, err));
-    struct rot_open_row row = {.kind = (rot_kind)head->kind, .n_bytes = head->n_logical};
-    memcpy(row.hash, head->hash, 16);
-    add_row(writer, &row);
+    for (uint32_t i = 0; i < n_rows; i++)
+        if (rot_ledger_add_row(ledger, rows[i].kind, rows[i].n_bytes, rows[i].hash))
+            ledger->committed = ledger->now;
     return 0;
 }
 
-static rot_codec codec_of(const rot_shard_writer *writer, const rot_record *record, bool lone)
+static int check_next(const rot_shard_writer *writer, uint64_t row, rot_err *err)
 {
-    rot_codec codec =
-        strcmp(writer->spec.stage, "embeds") == 0 ? writer->spec.layout.codec : ROT_CODEC_ZSTD;
-    if (codec == ROT_CODEC_ZSTD_BF16)
-        return record->kind == ROT_KIND_EMBEDS && record->dtype == ROT_DTYPE_BF16 ? codec
-                                                                                  : ROT_CODEC_NONE;
-    return lone ? codec : ROT_CODEC_NONE; // a block is compressed as a whole
-}
-
-static int append(rot_shard_writer *writer, const rot_record *record, rot_err *err)
-{
-    const void *stored;
-    size_t n_stored, n_block = rot_block_bytes(writer->spec.stage);
-    rot_codec used;
-    bool lone = ROT_HEAD + record->n_bytes >= n_block;
-    rot_head head = {.kind = (uint8_t)record->kind,
-                     .dtype = (uint8_t)record->dtype,
-                     .n_logical = (uint32_t)record->n_bytes};
-    memcpy(head.shape, record->shape, sizeof head.shape);
-    rot_record_hash(record, head.hash);
-    if (lone) ROT_TRY(rot_writer_flush(writer, err)); // before the codec's scratch is in use
-    ROT_TRY(rot_codec_encode(writer->codecs, codec_of(writer, record, lone), record->payload,
-                             record->n_bytes, &used, &stored, &n_stored, err));
-    head.codec = (uint8_t)used;
-    head.n_stored = (uint32_t)n_stored;
-    if (lone) return add_lone(writer, &head, stored, err);
-    ROT_TRY(add_member(writer, &head, stored, err));
-    uint64_t done = writer->ledger.now.n_rows + writer->n_open;
-    bool unit_end = done % writer->spec.layout.commit_samples == 0 || done == writer->ledger.n_rows;
-    return unit_end || writer->n_members >= n_block ? rot_writer_flush(writer, err) : 0;
+    uint64_t next = writer->packer.next_row;
+    if (writer->failed) ROT_FAIL(err, ROT_ERR_IO, "%s: a write failed before", writer->tmp);
+    if (row != next || row >= writer->ledger.first_row + writer->ledger.n_rows)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%s: row %llu appended where %llu comes next", writer->path,
+                 (unsigned long long)row, (unsigned long long)next);
+    return 0;
 }
 
 int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_record *record,
                             rot_err *err)
 {
-    uint64_t next = writer->ledger.first_row + writer->ledger.now.n_rows + writer->n_open;
-    if (writer->failed) ROT_FAIL(err, ROT_ERR_IO, "%s: a write failed before", writer->tmp);
-    if (row != next || row >= writer->ledger.first_row + writer->ledger.n_rows)
-        ROT_FAIL(err, ROT_ERR_USAGE, "%s: row %llu appended where %llu comes next", writer->path,
-                 (unsigned long long)row, (unsigned long long)next);
+    ROT_TRY(check_next(writer, row, err));
     ROT_TRY(rot_record_check(record, ROT_ERR_USAGE, err));
-    int rc = append(writer, record, err);
+    int rc = rot_packer_add(&writer->packer, record, err);
     if (rc < 0) writer->failed = true;
+    return rc;
+}
+
+static int append_values(rot_shard_writer *writer, const rot_unit *unit, rot_err *err)
+{
+    const rot_pack_row *rows = unit->rows;
+    for (size_t i = 0; i < unit->n_values; i++) {
+        const rot_unit_value *value = &unit->values[i];
+        ROT_TRY(
+            take_value(writer, &value->head, unit->bytes + value->at, rows, value->n_rows, err));
+        rows += value->n_rows;
+    }
+    return 0;
+}
+
+int rot_shard_writer_append_unit(rot_shard_writer *writer, const rot_unit *unit, rot_err *err)
+{
+    ROT_TRY(check_next(writer, unit->first_row, err));
+    const rot_stage_spec *a = &writer->spec, *b = &unit->spec;
+    if (strcmp(a->stage, b->stage) || a->layout.codec != b->layout.codec ||
+        unit->n_rows != rot_unit_rows(a, unit->first_row) || writer->packer.n_open)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%s: the unit is that of another layout", writer->path);
+    if (unit->n_packed != unit->n_rows)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%s: a unit with %zu of %llu rows", writer->path,
+                 unit->n_packed, (unsigned long long)unit->n_rows);
+    int rc = append_values(writer, unit, err);
+    if (rc < 0) writer->failed = true;
+    rot_packer_begin(&writer->packer, unit->first_row + unit->n_rows);
     return rc;
 }
 
@@ -187,8 +137,7 @@ void rot_writer_free(rot_shard_writer **writer)
     if (w->fd >= 0) close(w->fd);
     rot_ledger_free(&w->ledger);
     rot_codecs_free(&w->codecs);
-    rot_free(w->members);
-    rot_free(w->open);
+    rot_packer_free(&w->packer);
     rot_spec_release(&w->spec);
     rot_free(w);
     *writer = NULL;
@@ -286,7 +235,9 @@ int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t 
     ROT_GO(rot_ledger_init(&w->ledger, &w->spec, shard, err));
     ROT_GO(rot_codecs_new(&w->codecs, err));
     ROT_GO(open_tmp(w, err));
+    w->packer = (rot_packer){.spec = &w->spec, .codecs = w->codecs, .emit = take_value, .user = w};
     *next_row = w->ledger.first_row + w->ledger.now.n_rows;
+    rot_packer_begin(&w->packer, *next_row);
     *out = w;
     w = NULL;
 done:

@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "shards/ledger.h"
+#include "shards/pack.h"
 #include "shards/spec.h"
 
 struct rot_shard_writer {
@@ -14,23 +15,13 @@ struct rot_shard_writer {
     int fd;
     bool failed;       // a write failed: nothing more goes in
     char dir[PATH_MAX], path[PATH_MAX], tmp[PATH_MAX];
-    // The open block: records that wait for company.
-    uint8_t *members;
-    size_t n_members, members_capacity; // bytes
-    uint32_t n_open;                    // records
-    struct rot_open_row {
-        rot_kind kind;
-        uint32_t n_bytes;
-        uint8_t hash[16];
-    } *open;
-    size_t open_capacity;
+    rot_packer packer; // the open block
 };
 
 // Writes all of it at `offset`. A full disk is ROT_ERR_NO_SPACE whatever the system calls it.
 int rot_writer_pwrite(rot_shard_writer *writer, const void *bytes, size_t n_bytes, uint64_t offset,
                       rot_err *err);
 int rot_writer_errno(rot_shard_writer *writer, int error_number, const char *what, rot_err *err);
-int rot_writer_flush(rot_shard_writer *writer, rot_err *err); // writes the open block
 void rot_writer_free(rot_shard_writer **writer);
 
 #endif

@@ -74,6 +74,20 @@ int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t 
 // is copied before the call returns.
 int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_record *record,
                             rot_err *err);
+
+// A commit unit made ready by any thread, so that hashing and compression need not wait for the
+// writer. The shard's bytes are those that rot_shard_writer_append gives. One thread at a time; use
+// it again for as many units as there are.
+typedef struct rot_unit rot_unit;
+int rot_unit_open(const rot_stage_spec *spec, rot_unit **out, rot_err *err);
+void rot_unit_close(rot_unit **unit);
+// Empties it. ROT_ERR_USAGE: `row` is not the first of a commit unit.
+int rot_unit_begin(rot_unit *unit, uint64_t row, rot_err *err);
+// The next row; the payload is copied before the call returns.
+int rot_unit_add(rot_unit *unit, const rot_record *record, rot_err *err);
+// Appends it and commits. ROT_ERR_USAGE: its rows are not all there, or not the writer's next.
+int rot_shard_writer_append_unit(rot_shard_writer *writer, const rot_unit *unit, rot_err *err);
+
 // All rows are there: syncs, links under the final name (the first wins), syncs the folder, removes
 // the .tmp. Ends and nulls the writer on success and on failure.
 int rot_shard_writer_publish(rot_shard_writer **writer, rot_err *err);
@@ -113,6 +127,9 @@ const rot_stage_info *rot_stage_get_info(const rot_stage *stage);
 // uncompressed record points into the map and lives as long as the stage).
 // ROT_ERR_NOT_FOUND: row >= rows; ROT_ERR_CORRUPT: named by shard and row, never a signal.
 int rot_stage_get(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err);
+
+// Unmaps what was read so far, with all payloads in it: for those who go through a stage once.
+void rot_stage_unmap(rot_stage *stage);
 
 // For readers of much (rotoscope/reader.h): the same record without its payload. out->payload
 // points into the map, where it lives as long as the stage, if the payload is stored as it is; else
