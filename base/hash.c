@@ -7,6 +7,9 @@
 #include <string.h>
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h> // the same hashes by AVX2 or AVX-512 where the processor has it
+#endif
 
 #include "base/err.h"
 #include "base/mem.h"
