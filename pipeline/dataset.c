@@ -49,7 +49,7 @@ static int count_causes(const char *dir, json_t *causes, rot_err *err)
     for (uint64_t row = 0; left && row < info->rows; row++) {
         rot_record record;
         char cause[256];
-        ROT_GO(rot_stage_get(stage, row, &record, err));
+        ROT_GO(rot_stage_walk(stage, row, &record, err));
         if (record.kind != ROT_KIND_TOMBSTONE) continue;
         left--;
         snprintf(cause, sizeof cause, "%.*s", (int)record.n_bytes, (const char *)record.payload);

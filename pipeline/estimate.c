@@ -76,7 +76,7 @@ static int cost_of_stage(const rot_job *job, const rot_encoder_info *info, const
     c->exact = true;
     for (uint64_t row = 0; row < rows; row++) {
         rot_record record;
-        ROT_GO(rot_stage_get(stage, row, &record, err));
+        ROT_GO(rot_stage_walk(stage, row, &record, err));
         if (record.kind == ROT_KIND_IMAGE)
             ROT_GO(
                 add_image(job, info, (int32_t)record.shape[0], (int32_t)record.shape[1], c, err));

@@ -44,7 +44,7 @@ static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_
         }
         rot_record record;
         rot_grid grid;
-        ROT_TRY(rot_stage_get(t->images, row, &record, err));
+        ROT_TRY(rot_stage_walk(t->images, row, &record, err));
         if (record.kind == ROT_KIND_TOMBSTONE) continue;
         int rc = grid_of(t, &record, &grid, err);
         if (rc == 0) {
@@ -96,7 +96,7 @@ static void close_all(embeds_job *t)
 static int read_row(embeds_job *t, uint64_t row, uint32_t slot, size_t *n_views, rot_err *err)
 {
     rot_record in;
-    ROT_TRY(rot_stage_get(t->images, row, &in, err));
+    ROT_TRY(rot_stage_walk(t->images, row, &in, err));
     void *copy = rot_arena_alloc(&t->arena, in.n_bytes);
     if (!copy) return rot_no_memory(err, in.n_bytes, "image");
     if (in.n_bytes) memcpy(copy, in.payload, in.n_bytes);

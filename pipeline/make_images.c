@@ -12,7 +12,6 @@ typedef struct images_job {
     rot_renderer *renderer;
     rot_render_worker **workers; // one per thread
     rot_stage **tokens;          // one per thread
-    uint64_t *mapped;            // one per thread: the shard of tokens it reads
 } images_job;
 
 static int open_workers(images_job *t, rot_err *err)
@@ -20,8 +19,7 @@ static int open_workers(images_job *t, rot_err *err)
     int n = t->job->threads;
     t->workers = rot_calloc((size_t)n, sizeof *t->workers);
     t->tokens = rot_calloc((size_t)n, sizeof *t->tokens);
-    t->mapped = rot_calloc((size_t)n, sizeof *t->mapped);
-    if (!t->workers || !t->tokens || !t->mapped) return rot_no_memory(err, 0, "images stage");
+    if (!t->workers || !t->tokens) return rot_no_memory(err, 0, "images stage");
     ROT_TRY(rot_renderer_open(&t->job->config->render, &t->renderer, err));
     for (int i = 0; i < n; i++) {
         ROT_TRY(rot_render_worker_open(t->renderer, &t->workers[i], err));
@@ -39,7 +37,6 @@ static void close_workers(images_job *t)
     rot_renderer_close(&t->renderer);
     rot_free(t->workers);
     rot_free(t->tokens);
-    rot_free(t->mapped);
 }
 
 // What `rc` of a drawing means under the policies: 0 with a tombstone in *out, or the error.
@@ -58,22 +55,12 @@ static int refuse(const images_job *t, const rot_tokens_view *sample, uint64_t r
     return 0;
 }
 
-// Tokens are read once from front to back: what lies behind is unmapped, or the memory of a build
-// would grow with its rows.
-static int read_tokens(images_job *t, int thread, uint64_t row, rot_record *out, rot_err *err)
-{
-    uint64_t shard = row / t->from->spec.layout.shard_samples;
-    if (t->mapped[thread] != shard) rot_stage_unmap(t->tokens[thread]);
-    t->mapped[thread] = shard;
-    return rot_stage_get(t->tokens[thread], row, out, err);
-}
-
 // *out lives until the thread draws its next row.
 static int draw_row(images_job *t, int thread, uint64_t row, rot_record *out, rot_err *err)
 {
     rot_tokens_view sample;
     rot_image image;
-    ROT_TRY(read_tokens(t, thread, row, out, err));
+    ROT_TRY(rot_stage_walk(t->tokens[thread], row, out, err));
     if (out->kind == ROT_KIND_TOMBSTONE) return 0;
     ROT_TRY(rot_tokens_unpack(out, &sample, err));
     int rc = rot_render(t->workers[thread], sample.text[2], sample.n_text[2], &image, NULL, err);

@@ -56,7 +56,7 @@ static int scan(report_split *split, rot_stage *stage, bool tombstones, rot_err 
     uint64_t rows = rot_stage_get_info(stage)->rows;
     for (uint64_t row = 0; row < rows; row++) {
         rot_record record;
-        ROT_TRY(rot_stage_get(stage, row, &record, err));
+        ROT_TRY(rot_stage_walk(stage, row, &record, err));
         if (record.kind == ROT_KIND_TOKENS)
             ROT_TRY(add_value(&split->trace_tokens, record.shape[1], err));
         else if (record.kind == ROT_KIND_IMAGE)

@@ -25,8 +25,8 @@ typedef struct rot_sink {
 } rot_sink;
 
 int rot_sink_open(rot_sink *sink, const rot_job *job, const rot_stage_plan *plan, rot_err *err);
-// The first row >= `row` that is not there yet, its shard opened; spec.rows if none is left: then all
-// shards are published.
+// The first row >= `row` that is not there yet, its shard opened; spec.rows if none is left: then
+// all shards are published.
 int rot_sink_seek(rot_sink *sink, uint64_t row, uint64_t *needed, rot_err *err);
 // `row` is sink->next. Has the shard published after its last row; that this failed is said by a
 // later call.

@@ -74,7 +74,7 @@ static int stage_stats(const char *dir, series all[N_SERIES], json_t *out, rot_e
     int rc = 0;
     for (uint64_t row = 0; row < info->rows; row++) {
         rot_record record;
-        ROT_GO(rot_stage_get(stage, row, &record, err));
+        ROT_GO(rot_stage_walk(stage, row, &record, err));
         ROT_GO(add_record(all, causes, &record, err));
     }
     json_object_set_new(out, info->stage,

@@ -7,7 +7,7 @@
 #include "base/utf8.h"
 #include "renderer/renderer.h"
 
-enum { FIRST_SLOTS = 1024, MAX_WORDS = 1 << 18, MAX_BYTES = 64 << 20, LONGEST_WORD = 256 };
+enum { FIRST_SLOTS = 1024, MAX_WORDS = 1 << 15, MAX_BYTES = 8 << 20, LONGEST_WORD = 256 };
 
 /* ---- which texts ---- */
 

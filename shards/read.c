@@ -97,3 +97,10 @@ int rot_stage_get(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err)
     }
     return rc;
 }
+
+int rot_stage_walk(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err)
+{
+    uint64_t shard = row / stage->spec.layout.shard_samples;
+    if (shard < stage->n_shards && !stage->shards[shard].is_open) rot_stage_unmap(stage);
+    return rot_stage_get(stage, row, out, err);
+}

@@ -1,5 +1,5 @@
-// A commit unit packed ahead of its writing: its values one after another, and what the ledger wants
-// to know of its rows.
+// A commit unit packed ahead of its writing: its values one after another, and what the ledger
+// wants to know of its rows.
 #ifndef ROT_SHARDS_UNIT_H
 #define ROT_SHARDS_UNIT_H
 

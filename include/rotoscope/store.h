@@ -128,8 +128,9 @@ const rot_stage_info *rot_stage_get_info(const rot_stage *stage);
 // ROT_ERR_NOT_FOUND: row >= rows; ROT_ERR_CORRUPT: named by shard and row, never a signal.
 int rot_stage_get(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err);
 
-// Unmaps what was read so far, with all payloads in it: for those who go through a stage once.
-void rot_stage_unmap(rot_stage *stage);
+// The same for those who go through the rows in order: opening a shard unmaps the others, so that
+// memory does not grow with the rows. Payloads live until the next call.
+int rot_stage_walk(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err);
 
 // For readers of much (rotoscope/reader.h): the same record without its payload. out->payload
 // points into the map, where it lives as long as the stage, if the payload is stored as it is; else

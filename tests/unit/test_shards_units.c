@@ -134,12 +134,42 @@ static void without_memory_a_unit_fails_and_nothing_leaks(void **state)
     assert_true(n > 8);
 }
 
+static int shards_mapped(void)
+{
+    char line[512];
+    int n = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    if (!maps) return -1;
+    while (fgets(line, sizeof line, maps)) n += strstr(line, "shard-0000") != NULL;
+    fclose(maps);
+    return n;
+}
+
+static void a_walk_gives_all_records_and_maps_one_shard(void **state)
+{
+    rot_stage_spec spec = spec_of("tokens", ROT_CODEC_ZSTD, SHARD, COMMIT, ROWS);
+    rot_stage *stage;
+    (void)state;
+    write_stage(in_scratch("walk"), &spec, NULL);
+    OK(rot_stage_open(in_scratch("walk"), &stage, &err));
+    for (uint64_t row = 0; row < ROWS; row++) {
+        rot_record record, expected = record_of("tokens", row);
+        OK(rot_stage_walk(stage, row, &record, &err));
+        assert_same_record(&record, &expected);
+    }
+    if (shards_mapped() >= 0) assert_int_equal(shards_mapped(), 1);
+    rot_record record;
+    assert_int_equal(rot_stage_walk(stage, ROWS, &record, &err), ROT_ERR_NOT_FOUND);
+    rot_stage_close(&stage);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_are_those_of_records_appended_one_by_one),
         cmocka_unit_test(units_and_rows_may_take_turns),
         cmocka_unit_test(what_is_no_next_whole_unit_is_refused),
+        cmocka_unit_test(a_walk_gives_all_records_and_maps_one_shard),
         cmocka_unit_test(without_memory_a_unit_fails_and_nothing_leaks),
     };
     return cmocka_run_group_tests(tests, make_scratch, remove_scratch);
