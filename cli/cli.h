@@ -38,8 +38,10 @@ const volatile sig_atomic_t *cli_catch_signals(void);
 int cli_build(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_encode(int argc, char **argv);
+int cli_export(int argc, char **argv);
 int cli_gc(int argc, char **argv);
 int cli_init_data(int argc, char **argv);
+int cli_import(int argc, char **argv);
 int cli_init_model(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_later(int argc, char **argv); // verbs that do not exist yet: says so, exit code 2

@@ -6,6 +6,7 @@
 #include "config.h"
 #include "encoder.h"
 #include "error.h"
+#include "export.h"
 #include "geometry.h"
 #include "image.h"
 #include "order.h"
