@@ -28,6 +28,7 @@ typedef struct rot_export_options {
     uint64_t limit; // samples at most; UINT64_MAX
 } rot_export_options;
 
+// No limit, no conditions.
 rot_export_options rot_export_options_default(void);
 // *n_samples were written. The output appears when it is whole; a folder with what was written so
 // far stays after a failure. ROT_ERR_USAGE: format, condition, an output that is there already;
@@ -52,6 +53,7 @@ typedef struct rot_import_options {
     rot_stage_layout layout; // none, 4096, 64
 } rot_import_options;
 
+// The layout of a build: none, 4096, 64.
 rot_import_options rot_import_options_default(void);
 // Writes the stage, verifies it, then names it in the dataset. Run again after a kill, it goes on.
 // *path (ROOT/NAME.json) is freed by the caller. ROT_ERR_MISSING, ROT_ERR_FORMAT: the input;
