@@ -237,14 +237,28 @@ int rot_dataset_split(const rot_dataset *dataset, int i, rot_split_info *out)
     return 0;
 }
 
-const char *rot_dataset_stage_dir(const rot_dataset *dataset, const char *split_name,
-                                  const char *stage)
+static const split_stage *find_stage(const rot_dataset *dataset, const char *split_name,
+                                     const char *stage)
 {
     int order = stage_order(stage);
     for (int i = 0; i < dataset->n_splits && order < N_STAGES; i++)
         if (strcmp(dataset->splits[i].info.name, split_name) == 0)
-            return dataset->splits[i].stages[order].dir;
+            return &dataset->splits[i].stages[order];
     return NULL;
+}
+
+const char *rot_dataset_stage_dir(const rot_dataset *dataset, const char *split_name,
+                                  const char *stage)
+{
+    const split_stage *found = find_stage(dataset, split_name, stage);
+    return found ? found->dir : NULL;
+}
+
+const uint8_t *rot_dataset_stage_root(const rot_dataset *dataset, const char *split_name,
+                                      const char *stage)
+{
+    const split_stage *found = find_stage(dataset, split_name, stage);
+    return found && found->dir ? found->root : NULL;
 }
 
 /* ---- verifying ---------------------------------------------------------------------------------

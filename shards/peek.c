@@ -6,36 +6,6 @@
 #include "base/err.h"
 #include "shards/stage.h"
 
-// The header and stored bytes of a row, in the map or in the block that was decompressed last.
-static int locate(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_head *head,
-                  const uint8_t **stored, rot_err *err)
-{
-    bool cached = stage->members && row >= stage->block_row &&
-                  row - stage->block_row < stage->block_head.shape[0];
-    if (!cached) {
-        rot_value value;
-        uint64_t first_row;
-        ROT_TRY(rot_shard_find(shard, row, &value, &first_row, err));
-        *head = value.head;
-        *stored = value.stored;
-        if (head->kind != ROT_KIND_BLOCK) return 0;
-        stage->members = NULL;
-        const uint8_t *members;
-        ROT_TRY(rot_block_open(&value, stage->codecs, &stage->block, &members, err));
-        stage->members = members;
-        stage->block_head = value.head;
-        stage->block_row = first_row;
-        stage->member = 0;
-        stage->member_at = 0;
-    }
-    uint32_t wanted = (uint32_t)(row - stage->block_row);
-    if (wanted < stage->member) stage->member = 0, stage->member_at = 0;
-    for (; stage->member <= wanted; stage->member++)
-        ROT_TRY(rot_member_next(stage->members, stage->block_head.n_logical, &stage->member_at,
-                                head, stored, err));
-    return 0;
-}
-
 static int open_shard_of(rot_stage *stage, uint64_t row, rot_shard **out, rot_err *err)
 {
     if (row >= stage->spec.rows)
@@ -57,19 +27,6 @@ static bool in_map(const rot_shard *shard, const uint8_t *at)
     return at >= shard->map.bytes && at < shard->map.bytes + shard->map.n_bytes;
 }
 
-// That the trailer names this record for this row: it binds rows to records, and costs 16 bytes to
-// look.
-static int find(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_head *head,
-                const uint8_t **stored, rot_err *err)
-{
-    *stored = NULL;
-    ROT_TRY(locate(stage, shard, row, head, stored, err));
-    const uint8_t *hash = shard->hashes ? shard->hashes + 16 * (row - shard->first_row) : NULL;
-    if (hash && memcmp(hash, head->hash, 16) != 0)
-        ROT_FAIL(err, ROT_ERR_CORRUPT, "the record is not the one that the trailer names");
-    return 0;
-}
-
 static void describe(const rot_head *head, rot_record *out)
 {
     *out = (rot_record){
@@ -83,7 +40,7 @@ int rot_stage_peek(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err
     rot_head head;
     const uint8_t *stored;
     ROT_TRY(open_shard_of(stage, row, &shard, err));
-    int rc = find(stage, shard, row, &head, &stored, err);
+    int rc = rot_stage_locate(stage, shard, row, &head, &stored, err);
     if (rc < 0) {
         named(stage, row, err);
         return rc;
@@ -107,7 +64,7 @@ static int read_into(rot_stage *stage, const rot_shard *shard, uint64_t row, boo
 {
     rot_head head;
     const uint8_t *stored;
-    ROT_TRY(find(stage, shard, row, &head, &stored, err));
+    ROT_TRY(rot_stage_locate(stage, shard, row, &head, &stored, err));
     describe(&head, out);
     if (head.n_logical > capacity)
         ROT_FAIL(err, ROT_ERR_TOO_LARGE, "the record has %u bytes, the buffer %zu", head.n_logical,

@@ -27,15 +27,6 @@ int rot_stage_open_shard(rot_stage *stage, uint32_t shard, rot_shard **out, rot_
     return 0;
 }
 
-// `wanted`: the hash that the row has by the trailer, or NULL.
-static int open_record(rot_stage *stage, const rot_head *head, const uint8_t *stored,
-                       const uint8_t *wanted, rot_record *out, rot_err *err)
-{
-    if (wanted && memcmp(wanted, head->hash, 16) != 0)
-        ROT_FAIL(err, ROT_ERR_CORRUPT, "the record is not the one that the trailer names");
-    return rot_record_open(head, stored, stage->codecs, &stage->record, out, err);
-}
-
 static int open_block(rot_stage *stage, const rot_value *value, uint64_t first_row, rot_err *err)
 {
     stage->members = NULL;
@@ -49,36 +40,54 @@ static int open_block(rot_stage *stage, const rot_value *value, uint64_t first_r
     return 0;
 }
 
-static int get_member(rot_stage *stage, uint64_t row, const uint8_t *hash, rot_record *out,
+static int get_member(rot_stage *stage, uint64_t row, rot_head *head, const uint8_t **stored,
                       rot_err *err)
 {
     uint32_t wanted = (uint32_t)(row - stage->block_row);
-    rot_head head;
-    const uint8_t *stored = NULL;
     if (wanted < stage->member) stage->member = 0, stage->member_at = 0;
     while (stage->member <= wanted) {
         ROT_TRY(rot_member_next(stage->members, stage->block_head.n_logical, &stage->member_at,
-                                &head, &stored, err));
+                                head, stored, err));
         stage->member++;
     }
-    return open_record(stage, &head, stored, hash, out, err);
+    return 0;
 }
 
-int rot_stage_find(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_record *out,
-                   rot_err *err)
+static int locate(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_head *head,
+                  const uint8_t **stored, rot_err *err)
 {
-    const uint8_t *hash = shard->hashes ? shard->hashes + 16 * (row - shard->first_row) : NULL;
     bool cached = stage->members && row >= stage->block_row &&
                   row - stage->block_row < stage->block_head.shape[0];
     if (!cached) {
         rot_value value;
         uint64_t first_row;
         ROT_TRY(rot_shard_find(shard, row, &value, &first_row, err));
-        if (value.head.kind != ROT_KIND_BLOCK)
-            return open_record(stage, &value.head, value.stored, hash, out, err);
+        *head = value.head;
+        *stored = value.stored;
+        if (head->kind != ROT_KIND_BLOCK) return 0;
         ROT_TRY(open_block(stage, &value, first_row, err));
     }
-    return get_member(stage, row, hash, out, err);
+    return get_member(stage, row, head, stored, err);
+}
+
+int rot_stage_locate(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_head *head,
+                     const uint8_t **stored, rot_err *err)
+{
+    *stored = NULL;
+    ROT_TRY(locate(stage, shard, row, head, stored, err));
+    const uint8_t *hash = shard->hashes ? shard->hashes + 16 * (row - shard->first_row) : NULL;
+    if (hash && memcmp(hash, head->hash, 16) != 0)
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "the record is not the one that the trailer names");
+    return 0;
+}
+
+int rot_stage_find(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_record *out,
+                   rot_err *err)
+{
+    rot_head head;
+    const uint8_t *stored;
+    ROT_TRY(rot_stage_locate(stage, shard, row, &head, &stored, err));
+    return rot_record_open(&head, stored, stage->codecs, &stage->record, out, err);
 }
 
 int rot_stage_get(rot_stage *stage, uint64_t row, rot_record *out, rot_err *err)

@@ -34,6 +34,10 @@ struct rot_stage {
 // Opens shard `shard` of the stage if it is not. ROT_ERR_CORRUPT with path and cause.
 int rot_stage_open_shard(rot_stage *stage, uint32_t shard, rot_shard **out, rot_err *err);
 void rot_stage_unmap(rot_stage *stage); // all of them, with the payloads in them
+// The header of `row`'s record, which the trailer's hash binds to the row, and its stored bytes:
+// in the map or in the block that was decompressed last. ROT_ERR_CORRUPT with the cause alone.
+int rot_stage_locate(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_head *head,
+                     const uint8_t **stored, rot_err *err);
 // The record of `row` of an open shard. ROT_ERR_CORRUPT with the cause alone.
 int rot_stage_find(rot_stage *stage, const rot_shard *shard, uint64_t row, rot_record *out,
                    rot_err *err);

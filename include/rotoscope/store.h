@@ -177,6 +177,9 @@ int rot_dataset_splits(const rot_dataset *dataset);
 int rot_dataset_split(const rot_dataset *dataset, int i, rot_split_info *out);
 // Folder of a stage of a split, or NULL: not built. Owned by the dataset.
 const char *rot_dataset_stage_dir(const rot_dataset *dataset, const char *split, const char *stage);
+// The 32-byte root of that stage as the dataset names it, or NULL. Owned by the dataset.
+const uint8_t *rot_dataset_stage_root(const rot_dataset *dataset, const char *split,
+                                      const char *stage);
 // Checks the dataset file, every stage it names (rot_stage_verify) and that their roots are the
 // named.
 int rot_dataset_verify(const char *path, rot_verify_report *report, void *user, rot_err *err);
