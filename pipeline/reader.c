@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/mem.h"
 
 static const char *const stage_names[] = {"tokens", "images", "embeds"};
@@ -60,7 +61,7 @@ int rot_reader_handle(const rot_reader *reader, rot_reader_slot *slot, int stage
         ROT_TRY(rot_stage_open(reader->dirs[stage], &opened, err));
         const rot_stage_info *info = rot_stage_get_info(opened);
         bool same = info->rows == reader->info.rows && !strcmp(info->stage, stage_names[stage]) &&
-                    (!reader->roots[stage][0] || !strcmp(info->root, reader->roots[stage]));
+                    !strcmp(info->root, reader->roots[stage]);
         if (!same) {
             rot_stage_close(&opened);
             ROT_FAIL(err, ROT_ERR_CORRUPT, "%s is not the stage that the dataset %s names",
@@ -130,6 +131,7 @@ static int find_stages(rot_reader *r, const rot_dataset *dataset, const char *pa
         r->last = i;
         r->dirs[i] = rot_strdup(dir);
         if (!r->dirs[i]) return rot_no_memory(err, strlen(dir), "reader");
+        rot_hex(rot_dataset_stage_root(dataset, r->split, stage_names[i]), 32, r->roots[i]);
         r->open[i] = is_listed(list, stage_names[i]);
     }
     if (r->last < 0)
@@ -165,7 +167,6 @@ static int open_stages(rot_reader *r, rot_err *err)
         rot_stage *stage;
         if (!r->open[i] && i != r->last) continue;
         ROT_GO(rot_reader_handle(r, slot, i, &stage, err));
-        snprintf(r->roots[i], sizeof r->roots[i], "%s", rot_stage_get_info(stage)->root);
         if (i == r->last && rot_stage_get_info(stage)->samples != r->info.samples)
             ROT_FAIL_GO(err, ROT_ERR_CORRUPT, "%s is not the stage that the dataset %s names",
                         r->dirs[i], r->name);

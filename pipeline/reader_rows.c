@@ -22,6 +22,16 @@ static const rot_index *publish(_Atomic(rot_index *) *place, rot_index *made)
     return nobody;
 }
 
+// With a handle of its own, so that what the pass maps does not stay.
+static int make(rot_reader *r, int which, make_index *maker, rot_index **out, rot_err *err)
+{
+    rot_stage *stage;
+    ROT_TRY(rot_stage_open(r->dirs[which], &stage, err));
+    int rc = maker(r, stage, out, err);
+    rot_stage_close(&stage);
+    return rc;
+}
+
 // The index at *place; else from its file, else made.
 static int get(rot_reader *r, _Atomic(rot_index *) *place, int stage, const char *file,
                const char magic[8], make_index *maker, const rot_index **out, rot_err *err)
@@ -42,7 +52,7 @@ static int get(rot_reader *r, _Atomic(rot_index *) *place, int stage, const char
         index = NULL;
     }
     if (!index && maker) {
-        ROT_GO(maker(r, handle, &index, err));
+        ROT_GO(make(r, stage, maker, &index, err));
         if (r->keep_index) rot_index_save(path, magic, root, index);
     }
     if (index) *out = publish(place, index);
@@ -174,11 +184,11 @@ static id_hash hash_id(const char *id, size_t n)
     return out;
 }
 
-static int id_of(rot_stage *stage, uint64_t row, rot_sample_texts *out, bool *is_sample,
-                 rot_err *err)
+static int id_of(rot_stage *stage, uint64_t row, bool walking, rot_sample_texts *out,
+                 bool *is_sample, rot_err *err)
 {
     rot_record record;
-    ROT_TRY(rot_stage_get(stage, row, &record, err));
+    ROT_TRY((walking ? rot_stage_walk : rot_stage_get)(stage, row, &record, err));
     *is_sample = record.kind != ROT_KIND_TOMBSTONE;
     return *is_sample ? rot_reader_texts(&record, out, err) : 0;
 }
@@ -194,7 +204,7 @@ static int make_ids(rot_reader *r, rot_stage *stage, rot_index **out, rot_err *e
     for (uint64_t row = 0; row < r->info.rows; row++) {
         rot_sample_texts texts;
         bool is_sample;
-        ROT_GO(id_of(stage, row, &texts, &is_sample, err));
+        ROT_GO(id_of(stage, row, true, &texts, &is_sample, err));
         if (!is_sample) continue;
         id_hash h = hash_id(texts.id, texts.n_id);
         uint64_t at = h.place % n;
@@ -221,7 +231,7 @@ static int look_up(const rot_index *index, rot_stage *stage, const char *id, siz
         rot_sample_texts texts;
         bool is_sample;
         if (index->words[2 * at] != h.tag) continue;
-        ROT_TRY(id_of(stage, index->words[2 * at + 1], &texts, &is_sample, err));
+        ROT_TRY(id_of(stage, index->words[2 * at + 1], false, &texts, &is_sample, err));
         if (!is_sample || texts.n_id != n_id || memcmp(texts.id, id, n_id)) continue;
         *row = index->words[2 * at + 1];
         return 0;

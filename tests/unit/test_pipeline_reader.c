@@ -477,6 +477,18 @@ static void a_truncated_or_missing_shard_is_an_error(void **state)
     rot_reader_close(&r);
 }
 
+static void a_stage_that_is_not_the_named_one_is_refused(void **state)
+{
+    (void)state;
+    lie_about_root = true;
+    write_dataset("lie", ROT_CODEC_NONE, false, 50);
+    lie_about_root = false;
+    rot_reader *r;
+    assert_int_equal(rot_reader_open(in_scratch("lie.json"), NULL, NULL, &r, &err),
+                     ROT_ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "is not the stage that the dataset lie names"));
+}
+
 static void lack_of_memory_is_an_error(void **state)
 {
     (void)state;
@@ -523,6 +535,7 @@ int main(void)
         cmocka_unit_test(a_flipped_byte_is_an_error_that_names_the_row),
         cmocka_unit_test(verifying_can_be_switched_off),
         cmocka_unit_test(a_truncated_or_missing_shard_is_an_error),
+        cmocka_unit_test(a_stage_that_is_not_the_named_one_is_refused),
         cmocka_unit_test(lack_of_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, make_datasets, remove_scratch);
