@@ -55,8 +55,11 @@ class RotBatchesOptions(c.Structure):
                 ("rank", c.c_uint32), ("ranks", c.c_uint32), ("worker", c.c_uint32), ("workers", c.c_uint32)]
 
 
+STATE = ("epoch", "position", "batch", "digest")
+
+
 class RotBatchesState(c.Structure):
-    _fields_ = [(name, c.c_uint64) for name in ("epoch", "position", "batch", "digest")]
+    _fields_ = [(name, c.c_uint64) for name in STATE]
 
 
 class RotRenderOptions(c.Structure):

@@ -78,12 +78,12 @@ class Batches:
         """Where it stands: behind the step of the batch that came last, of all ranks."""
         state = _lib.RotBatchesState()
         lib.rot_batches_get_state(self._pointer, c.byref(state))
-        return {name: int(getattr(state, name)) for name, _ in state._fields_}
+        return {name: int(getattr(state, name)) for name in _lib.STATE}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Goes on from there. UsageError: a state of other data, another seed or another way to cut batches."""
         try:
-            value = _lib.RotBatchesState(*(int(state[name]) for name, _ in _lib.RotBatchesState._fields_))
+            value = _lib.RotBatchesState(*(int(state[name]) for name in _lib.STATE))
         except (KeyError, TypeError) as e:
             raise ValueError(f"not a state of rotoscope.Batches: {state!r}") from e
         check("rot_batches_set_state", self._pointer, c.byref(value))

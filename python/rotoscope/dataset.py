@@ -220,7 +220,8 @@ class Dataset(Sequence[Sample]):
 
     def by_id(self, id: str) -> Sample:  # noqa: A002
         """The sample with this id of the input. The first call makes an index on disk, or opens it."""
-        return self[self.find(id)]
+        sample: Sample = self[self.find(id)]
+        return sample
 
     def find(self, id: str) -> int:  # noqa: A002
         """The number of the sample with this id. NotFoundError if there is none."""

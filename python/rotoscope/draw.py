@@ -27,8 +27,8 @@ def _color(text: str) -> Tuple[int, int, int]:
 
 
 def _options(keys: Dict[str, Any]) -> _lib.RotRenderOptions:
-    options = lib.rot_render_options_default()
-    known = {name for name, _ in options._fields_} - {"size", "n_fonts"}
+    options: _lib.RotRenderOptions = lib.rot_render_options_default()
+    known = {field[0] for field in options._fields_} - {"size", "n_fonts"}
     preset = keys.pop("preset", "rot-paper")
     if preset not in _PRESETS:
         raise ValueError(f"preset: {preset!r} is none of {', '.join(_PRESETS)}")

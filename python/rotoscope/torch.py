@@ -75,7 +75,7 @@ def _from_batch(ds: Dataset, batch: Batch, tokens: bool) -> Dict[str, Any]:
     return out
 
 
-class MapDataset(data.Dataset):
+class MapDataset(data.Dataset):  # type: ignore[type-arg]
     """A split as a map-style dataset: ``DataLoader(MapDataset("out/x.json", "train"), batch_size=16,
     collate_fn=rotoscope.torch.collate, shuffle=True, num_workers=4)``.
 
@@ -116,7 +116,7 @@ def _world() -> Tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
-class Stream(data.IterableDataset):
+class Stream(data.IterableDataset):  # type: ignore[type-arg]
     """Ragged batches of this rank, in an order that depends on the seed alone. Use it with
     ``DataLoader(stream, batch_size=None, num_workers=N)``, or better through `Loader`, which knows how far the run
     has come.
