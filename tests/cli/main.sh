@@ -12,7 +12,7 @@ expect 2 "no verb 'biuld'" rotoscope biuld
 rotoscope --help >help.txt
 verbs=$(awk '$1 ~ /^[a-z-]+$/ && NR > 2 && $2 != "(later)" { print $1 }' help.txt)
 later=$(awk '$2 == "(later)" { print $1 }' help.txt)
-for verb in build render tokenize encode inspect verify stats status why report init-model doctor; do
+for verb in build render tokenize encode inspect verify stats status why report init-model init-data doctor; do
     echo "$verbs" | grep -qx -- "$verb" || fail "$verb is not in the help"
 done
 for verb in $verbs; do
