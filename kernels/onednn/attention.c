@@ -132,12 +132,12 @@ static dnnl_status_t one_head(rot_dnn *dnn, const plan *p, int64_t length, int64
         int64_t first = b * p->blocks.rows, rows = last ? p->blocks.last : p->blocks.rows;
         ROT_DNN_TRY(rot_dnn_run(dnn, p->scores[last], thread, q + first * dim, k, scores));
         for (int64_t i = 0; i < rows; i++)
-            sums[i] = rot_dnn_softmax_row(scores + i * length, (size_t)length, scale,
-                                          chances + i * length);
+            sums[i] = rot_avx512_softmax_row(scores + i * length, (size_t)length, scale,
+                                             chances + i * length);
         ROT_DNN_TRY(rot_dnn_run(dnn, p->values[last], thread, chances, v, mixed));
         for (int64_t i = 0; i < rows; i++)
-            rot_dnn_scale_row(mixed + i * dim, (size_t)dim, 1.0f / sums[i],
-                              out + (size_t)(first + i) * width);
+            rot_avx512_scale_row(mixed + i * dim, (size_t)dim, 1.0f / sums[i],
+                                 out + (size_t)(first + i) * width);
     }
     return dnnl_success;
 }

@@ -58,7 +58,7 @@ static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t 
         if (buffer->elem == ROT_ELEM_F32)
             memcpy((float *)buffer->data + at, rows + i * width, width * sizeof *rows);
         else
-            rot_dnn_round_row(rows + i * width, width, (uint16_t *)buffer->data + at);
+            rot_avx512_round_row(rows + i * width, width, (uint16_t *)buffer->data + at);
     }
 }
 
@@ -97,7 +97,7 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
     *linear = (rot_linear){n_in, n_out, epilogue, NULL};
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
     for (size_t row = 0; row < n_out; row++)
-        rot_dnn_round_row(weight + row * n_in, n_in, rounded + row * n_in);
+        rot_avx512_round_row(weight + row * n_in, n_in, rounded + row * n_in);
     rot_dnn_matmul spec = {.m = ROT_DNN_ROWS,
                            .k = (int64_t)n_in,
                            .n = (int64_t)n_out,
@@ -142,8 +142,8 @@ static void layer_norm(rot_backend *backend, size_t rows, size_t width, float ep
 {
 #pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
     for (size_t row = 0; row < rows; row++)
-        rot_dnn_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
-                               beta->data, (uint16_t *)out->data + row * width);
+        rot_avx512_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
+                                  beta->data, (uint16_t *)out->data + row * width);
 }
 
 static void rope_split(rot_backend *backend, const rot_segments *segments, rot_heads shape,
@@ -162,8 +162,8 @@ static void rope_split(rot_backend *backend, const rot_segments *segments, rot_h
             const float *sn = (const float *)sines->data + (start + i) * half;
             for (size_t h = 0; h < heads; h++) {
                 size_t to = (start * heads + h * n + i) * dim;
-                rot_dnn_rope_row(row + h * dim, c, sn, half, (uint16_t *)q->data + to);
-                rot_dnn_rope_row(row + width + h * dim, c, sn, half, (uint16_t *)k->data + to);
+                rot_avx512_rope_row(row + h * dim, c, sn, half, (uint16_t *)q->data + to);
+                rot_avx512_rope_row(row + width + h * dim, c, sn, half, (uint16_t *)k->data + to);
                 memcpy((uint16_t *)v->data + to, row + 2 * width + h * dim, dim * sizeof(uint16_t));
             }
         }

@@ -2,6 +2,7 @@
 #ifndef ROT_KERNELS_ONEDNN_H
 #define ROT_KERNELS_ONEDNN_H
 
+#include "kernels/avx512.h"
 #include "kernels/backends.h"
 #include "kernels/host.h"
 #include "kernels/onednn/shim.h"
@@ -63,16 +64,5 @@ int rot_dnn_attention(rot_backend *backend, const rot_segments *segments, rot_he
                       float scale, const rot_buffer *q, const rot_buffer *k, const rot_buffer *v,
                       rot_buffer *out, rot_err *err);
 void rot_dnn_attention_forget(rot_dnn *dnn); // frees the cache
-
-// rows.c: AVX-512
-void rot_dnn_layer_norm_row(const float *x, size_t width, float eps, const float *gamma,
-                            const float *beta, uint16_t *out);
-void rot_dnn_rope_row(const uint16_t *x, const float *cosines, const float *sines, size_t half,
-                      uint16_t *out);
-// p = exp(scale (score - maximum)) rounded to bfloat16; returns the sum of the exponentials before
-// that.
-float rot_dnn_softmax_row(const float *scores, size_t n, float scale, uint16_t *p);
-void rot_dnn_scale_row(const float *x, size_t n, float factor, uint16_t *out); // out = x * factor
-void rot_dnn_round_row(const float *x, size_t n, uint16_t *out);
 
 #endif

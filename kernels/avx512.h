@@ -1,0 +1,67 @@
+// Row-wise operations with AVX-512, and the inline pieces that the kernels share. Callers have
+// asked rot_cpu.avx512. Rounding to bfloat16 in integers: VCVTNEPS2BF16 would flush denormals.
+#ifndef ROT_KERNELS_AVX512_H
+#define ROT_KERNELS_AVX512_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// x F32 (width), gamma and beta F32 (width); out bfloat16 (width). Statistics as backend.h says.
+void rot_avx512_layer_norm_row(const float *x, size_t width, float eps, const float *gamma,
+                               const float *beta, uint16_t *out);
+// x bfloat16 (2 half), cosines and sines F32 (half).
+void rot_avx512_rope_row(const uint16_t *x, const float *cosines, const float *sines, size_t half,
+                         uint16_t *out);
+// p = exp(scale (score - maximum)) rounded to bfloat16; returns the sum of the exponentials before
+// that. scale is positive.
+float rot_avx512_softmax_row(const float *scores, size_t n, float scale, uint16_t *p);
+void rot_avx512_scale_row(const float *x, size_t n, float factor,
+                          uint16_t *out); // out = x * factor
+void rot_avx512_round_row(const float *x, size_t n, uint16_t *out);
+
+#ifdef __x86_64__
+#include <immintrin.h>
+
+#define ROT_AVX512_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define ROT_AVX512_INLINE                                                                          \
+    static inline __attribute__((always_inline, target("avx512f,avx512bw,avx512dq,avx512vl")))
+
+ROT_AVX512_INLINE __mmask16 rot_avx512_lanes(size_t i, size_t n)
+{
+    return n - i >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << (n - i)) - 1);
+}
+
+ROT_AVX512_INLINE __m256i rot_avx512_to_bf16(__m512 x)
+{
+    __m512i u = _mm512_castps_si512(x);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    r = _mm512_mask_or_epi32(r, nan, u, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
+}
+
+ROT_AVX512_INLINE __m512 rot_avx512_from_bf16(const uint16_t *p, __mmask16 m)
+{
+    __m512i u = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(u, 16));
+}
+
+// 2^x for x <= 0: 2^n exp(r), as rot_vexp (kernels/ref/math.h) with fused operations.
+ROT_AVX512_INLINE __m512 rot_avx512_exp2(__m512 x)
+{
+    x = _mm512_max_ps(_mm512_set1_ps(-160.0f), x); // in this order a NaN stays
+    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_mul_ps(_mm512_sub_ps(x, n), _mm512_set1_ps(0x1.62e43p-1f));
+    __m512 q = _mm512_set1_ps(0x1.6db4e0p-10f);
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(0x1.123be0p-7f));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(0x1.55545ep-5f));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(0x1.55548ep-3f));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(0.5f));
+    __m512 p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), q, r);
+    return _mm512_scalef_ps(_mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
+}
+
+#endif
+
+#endif
