@@ -106,6 +106,7 @@ static void what_is_no_next_whole_unit_is_refused(void **state)
     pack(unit, &spec, 0, COMMIT - 1);
     assert_int_equal(rot_shard_writer_append_unit(writer, unit, &err), ROT_ERR_USAGE);
     pack(unit, &spec, 0, COMMIT);
+    record = record_of("tokens", 0);
     OK(rot_shard_writer_append(writer, 0, &record, &err)); // a block is open now
     assert_int_equal(rot_shard_writer_append_unit(writer, unit, &err), ROT_ERR_USAGE);
     rot_unit_close(&unit);
