@@ -26,8 +26,8 @@ typedef struct rot_index {
     uint64_t n_words, rows, samples;
 } rot_index;
 
-// Where an embedding that was read before lies in a map, and its K: to find it again in a tree and a
-// block takes as long as to copy 8 KiB.
+// Where an embedding that was read before lies in a map, and its K: to find it again in a tree and
+// a block takes as long as to copy 8 KiB.
 typedef struct rot_place {
     _Atomic(const void *) payload; // NULL: not read yet
     atomic_uint k;                 // stored before
