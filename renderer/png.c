@@ -49,21 +49,23 @@ static void read_bytes(png_structp png, png_bytep data, size_t n)
     job->at += n;
 }
 
-// Everything to 8 bits, grey or RGB, perhaps with alpha.
+// Everything to 8 bits, grey or RGB, as the published code sees a file: Pillow takes the upper byte
+// of 16 bits, and of all transparency only the alpha of an RGBA file counts (to_rgb in
+// qwen-vl-utils lays that over white; convert("RGB") of any other kind drops it).
 static void set_transforms(png_structp png, png_infop info)
 {
-    png_set_expand(png); // palettes to RGB, fewer bits to 8, tRNS to alpha
-    if (png_get_bit_depth(png, info) == 16) png_set_scale_16(png);
+    png_set_expand(png); // palettes to RGB, fewer bits to 8
+    if (png_get_bit_depth(png, info) == 16) png_set_strip_16(png);
+    if (png_get_color_type(png, info) != PNG_COLOR_TYPE_RGB_ALPHA) png_set_strip_alpha(png);
 }
 
-// n pixels over white, in place: `channels` and alpha become `channels`.
-static void drop_alpha(uint8_t *row, size_t n, size_t channels)
+// n pixels over white, in place: RGBA becomes RGB.
+static void drop_alpha(uint8_t *row, size_t n)
 {
     for (size_t x = 0; x < n; x++) {
-        uint32_t alpha = row[x * (channels + 1) + channels];
-        for (size_t c = 0; c < channels; c++)
-            row[x * channels + c] =
-                (uint8_t)((row[x * (channels + 1) + c] * alpha + 255 * (255 - alpha) + 127) / 255);
+        uint32_t alpha = row[x * 4 + 3];
+        for (size_t c = 0; c < 3; c++)
+            row[x * 3 + c] = (uint8_t)((row[x * 4 + c] * alpha + 255 * (255 - alpha) + 127) / 255);
     }
 }
 
@@ -97,7 +99,7 @@ int rot_png_read(const char *path, const uint8_t *bytes, size_t n_bytes, rot_ima
     png_read_update_info(png, info);
     uint32_t width = png_get_image_width(png, info), height = png_get_image_height(png, info);
     int channels = png_get_channels(png, info);
-    bool alpha = channels == 2 || channels == 4;
+    bool alpha = channels == 4;
     channels -= alpha;
     if ((channels != 1 && channels != 3) || png_get_bit_depth(png, info) != 8)
         png_error(png, "odd format");
@@ -118,7 +120,7 @@ int rot_png_read(const char *path, const uint8_t *bytes, size_t n_bytes, rot_ima
             uint8_t *at = rows + (passes > 1 ? y * row : 0);
             png_read_row(png, at, NULL);
             if (pass < passes - 1) continue;
-            if (alpha) drop_alpha(at, width, (size_t)channels);
+            if (alpha) drop_alpha(at, width);
             rot_image_put_row(pixels, out, (int32_t)y, at);
         }
     png_read_end(png, NULL);

@@ -20,7 +20,8 @@ typedef struct rot_image {
 } rot_image;
 
 // Reads a PNG, PGM (P5) or PPM (P6) file; a grey file gives one channel. PNG of any kind: palettes
-// become RGB, other depths 8 bits, alpha is laid over white. PNM: maxval 255.
+// become RGB, other depths 8 bits (of 16 the upper ones), RGBA is laid over white; any other
+// transparency is ignored, as Pillow and qwen-vl-utils do. PNM: maxval 255.
 // On success out->pixels is one block that the caller releases with rot_image_release.
 // ROT_ERR_MISSING if there is no such file, ROT_ERR_FORMAT if it is none of these.
 int rot_image_read(const char *path, rot_image *out, rot_err *err);

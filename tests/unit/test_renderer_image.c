@@ -151,16 +151,16 @@ static void every_kind_of_png_becomes_8_bits_grey_or_rgb(void **state)
     expect("p.png", 3, (const uint8_t[]){255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 8, 7}, 12);
     write_png("g1.png", PNG_COLOR_TYPE_GRAY, 1, 0, (const uint8_t[]){0x50}, 1, 4, 1);
     expect("g1.png", 1, (const uint8_t[]){0, 255, 0, 255}, 4);
-    write_png("g16.png", PNG_COLOR_TYPE_GRAY, 16, 0, (const uint8_t[]){0x12, 0x34, 0xff, 0xff}, 4,
+    write_png("g16.png", PNG_COLOR_TYPE_GRAY, 16, 0, (const uint8_t[]){0x12, 0xf4, 0xff, 0xff}, 4,
               2, 1);
     expect("g16.png", 1, (const uint8_t[]){0x12, 0xff}, 2);
-    // Alpha over white: full, none, half of black.
     write_png("ga.png", PNG_COLOR_TYPE_GRAY_ALPHA, 8, 0, (const uint8_t[]){7, 255, 7, 0, 0, 128}, 6,
               3, 1);
-    expect("ga.png", 1, (const uint8_t[]){7, 255, 127}, 3);
+    expect("ga.png", 1, (const uint8_t[]){7, 7, 0}, 3);
+    // Alpha over white: full, none, half of black.
     write_png("rgba.png", PNG_COLOR_TYPE_RGB_ALPHA, 8, 0,
-              (const uint8_t[]){1, 2, 3, 255, 1, 2, 3, 0}, 8, 2, 1);
-    expect("rgba.png", 3, (const uint8_t[]){1, 2, 3, 255, 255, 255}, 6);
+              (const uint8_t[]){1, 2, 3, 255, 1, 2, 3, 0, 0, 0, 0, 128}, 12, 3, 1);
+    expect("rgba.png", 3, (const uint8_t[]){1, 2, 3, 255, 255, 255, 127, 127, 127}, 9);
     write_png("rgba16.png", PNG_COLOR_TYPE_RGB_ALPHA, 16, 0,
               (const uint8_t[]){1, 1, 2, 2, 3, 3, 255, 255, 1, 1, 2, 2, 3, 3, 0, 0}, 16, 2, 1);
     expect("rgba16.png", 3, (const uint8_t[]){1, 2, 3, 255, 255, 255}, 6);
