@@ -46,6 +46,7 @@ int cli_init_model(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_later(int argc, char **argv); // verbs that do not exist yet: says so, exit code 2
 int cli_render(int argc, char **argv);
+int cli_repair(int argc, char **argv);
 int cli_report(int argc, char **argv);
 int cli_stats(int argc, char **argv);
 int cli_status(int argc, char **argv);

@@ -19,7 +19,7 @@ static const cli_verb verbs[] = {
     {"doctor", "cpu paths, libraries, limits, file system", cli_doctor},
     {"export", "a split as npy, safetensors, png or jsonl", cli_export},
     {"import", "embeddings made elsewhere, as a stage", cli_import},
-    {"repair", "(later) make only the bad records again", cli_later},
+    {"repair", "make only the bad records of a dataset again", cli_repair},
     {"gc", "show or remove stages that no dataset names", cli_gc},
     {"sweep", "(later) many render settings at once", cli_later},
     {"submit", "(later) a build on a cluster", cli_later},

@@ -185,6 +185,16 @@ static bool same_file(const char *path, const char *text)
     return same;
 }
 
+// Sealed, so that verify finds a flipped byte in it.
+static int config_text(const rot_config *config, char **sealed, rot_err *err)
+{
+    char *yaml = NULL;
+    ROT_TRY(rot_config_write(config, &yaml, err));
+    int rc = rot_config_seal(yaml, sealed, err);
+    free(yaml);
+    return rc;
+}
+
 bool rot_dataset_is_current(const rot_config *config, const rot_split_plan *plans)
 {
     char path[4096], *yaml = NULL;
@@ -201,7 +211,7 @@ bool rot_dataset_is_current(const rot_config *config, const rot_split_plan *plan
     json_object_del(have, "provenance");
     json_object_del(have, "sha256");
     current = json_equal(wanted, have) && dataset_path(config, "yaml", path, NULL) == 0 &&
-              rot_config_write(config, &yaml, NULL) == 0 && same_file(path, yaml);
+              config_text(config, &yaml, NULL) == 0 && same_file(path, yaml);
 done:
     free(yaml);
     json_decref(wanted);
@@ -212,7 +222,7 @@ done:
 static int write_config(const rot_config *config, const char *folder, rot_err *err)
 {
     char path[4096], name[600], *yaml = NULL;
-    ROT_TRY(rot_config_write(config, &yaml, err));
+    ROT_TRY(config_text(config, &yaml, err));
     snprintf(name, sizeof name, "%s%s.yaml", folder, config->name);
     int rc = rot_fs_join(path, sizeof path, config->root, name, err);
     if (rc == 0 && !same_file(path, yaml)) rc = rot_fs_write_atomic(path, yaml, strlen(yaml), err);

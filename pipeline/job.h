@@ -13,6 +13,7 @@ typedef struct rot_job {
     rot_build_options options;
     int threads;
     rot_memo memo;
+    struct rot_mend *mend; // NULL but in a repair (mend.h)
 } rot_job;
 
 void rot_job_note(const rot_job *job, const char *format, ...)

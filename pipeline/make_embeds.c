@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "pipeline/estimate.h"
 #include "pipeline/job.h"
+#include "pipeline/mend.h"
 #include "pipeline/sink.h"
 
 typedef struct embeds_job {
@@ -37,8 +38,7 @@ static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_
 {
     uint64_t bytes = 0, per_shard = plan->spec.layout.shard_samples;
     for (uint64_t row = 0; row < plan->spec.rows; row++) {
-        if (row % per_shard == 0 &&
-            rot_shard_is_published(plan->dir, (uint32_t)(row / per_shard))) {
+        if (row % per_shard == 0 && rot_sink_has_shard(t->job, plan, (uint32_t)(row / per_shard))) {
             row += per_shard - 1;
             continue;
         }
@@ -96,6 +96,8 @@ static void close_all(embeds_job *t)
 static int read_row(embeds_job *t, uint64_t row, uint32_t slot, size_t *n_views, rot_err *err)
 {
     rot_record in;
+    int kept = rot_mend_get(t->job->mend, row, &t->arena, &t->records[slot], err);
+    if (kept) return kept < 0 ? kept : 0;
     ROT_TRY(rot_stage_walk(t->images, row, &in, err));
     void *copy = rot_arena_alloc(&t->arena, in.n_bytes);
     if (!copy) return rot_no_memory(err, in.n_bytes, "image");
@@ -129,6 +131,11 @@ static int encode_unit(embeds_job *t, uint64_t first, uint32_t n, rot_err *err)
     rot_arena_reset(&t->out_arena);
     for (uint32_t i = 0; i < n; i++) ROT_TRY(read_row(t, first + i, i, &n_views, err));
     if (!n_views) return 0;
+    if (!t->encoder) { // only now: packing the weights takes seconds
+        rot_encoder_options options = t->job->config->encode;
+        options.threads = t->job->threads;
+        ROT_TRY(rot_encoder_open(&options, &t->encoder, err));
+    }
     for (size_t i = 0; i < n_views; i++) n_tokens += (size_t)t->grids[i].k;
     size_t row_bytes = t->out_width * t->element_bytes;
     unsigned char *out = rot_arena_alloc(&t->out_arena, n_tokens * row_bytes); // (sum of K, d)
@@ -165,11 +172,6 @@ int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_pl
     for (uint64_t row = 0;;) {
         ROT_GO(rot_sink_seek(&sink, row, &row, err));
         if (row >= plan->spec.rows) break;
-        if (!t.encoder) { // only now: packing the weights takes seconds
-            rot_encoder_options options = job->config->encode;
-            options.threads = job->threads;
-            ROT_GO(rot_encoder_open(&options, &t.encoder, err));
-        }
         uint32_t n = (uint32_t)rot_sink_window(&sink, row, unit);
         ROT_GO(encode_unit(&t, row, n, err));
         for (uint32_t i = 0; i < n; i++, row++)

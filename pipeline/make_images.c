@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "pipeline/job.h"
+#include "pipeline/mend.h"
 #include "pipeline/units.h"
 
 typedef struct images_job {
@@ -78,8 +79,12 @@ static int draw_row(images_job *t, int thread, uint64_t row, rot_record *out, ro
 static int draw_unit(void *user, int thread, uint64_t first, uint64_t n, rot_unit *unit,
                      rot_err *err)
 {
+    const images_job *t = user;
     for (uint64_t i = 0; i < n; i++) {
         rot_record record;
+        int kept = rot_mend_keep(t->job->mend, first + i, unit, err);
+        ROT_TRY(kept);
+        if (kept) continue;
         ROT_TRY(draw_row(user, thread, first + i, &record, err));
         ROT_TRY(rot_unit_add(unit, &record, err));
     }

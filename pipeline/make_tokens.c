@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "pipeline/job.h"
+#include "pipeline/mend.h"
 #include "pipeline/units.h"
 
 // Of one thread.
@@ -103,11 +104,13 @@ static int tokenize_row(const tokens_job *t, tokens_worker *w, const rot_row *ro
 static int tokenize_unit(void *user, int thread, uint64_t first, uint64_t n, rot_unit *unit,
                          rot_err *err)
 {
-    (void)first;
     const tokens_job *t = user;
     tokens_worker *w = &t->workers[thread];
     for (uint64_t i = 0; i < n; i++) {
         rot_record record;
+        int kept = rot_mend_keep(t->job->mend, first + i, unit, err);
+        ROT_TRY(kept);
+        if (kept) continue;
         ROT_TRY(tokenize_row(t, w, &w->rows[i], &record, err));
         ROT_TRY(rot_unit_add(unit, &record, err));
     }

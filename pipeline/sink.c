@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/fs.h"
+#include "pipeline/mend.h"
 
 double rot_seconds(void)
 {
@@ -19,10 +20,16 @@ int rot_sink_open(rot_sink *sink, const rot_job *job, const rot_stage_plan *plan
     return rot_fs_mkdirs(plan->dir, err);
 }
 
+static int publish_full(rot_sink *sink, rot_err *err)
+{
+    ROT_TRY(rot_shard_writer_publish(&sink->full, err));
+    return sink->job->mend ? rot_mend_put(sink->job->mend, sink->full_shard, err) : 0;
+}
+
 static void *publish(void *user)
 {
     rot_sink *sink = user;
-    sink->publish_rc = rot_shard_writer_publish(&sink->full, &sink->publish_err);
+    sink->publish_rc = publish_full(sink, &sink->publish_err);
     return NULL;
 }
 
@@ -40,10 +47,16 @@ static int start_publishing(rot_sink *sink, rot_err *err)
 {
     ROT_TRY(join(sink, err));
     sink->full = sink->writer;
+    sink->full_shard = sink->shard;
     sink->writer = NULL;
     sink->publish_err = (rot_err){0};
     sink->publishing = pthread_create(&sink->publisher, NULL, publish, sink) == 0;
-    return sink->publishing ? 0 : rot_shard_writer_publish(&sink->full, err);
+    return sink->publishing ? 0 : publish_full(sink, err);
+}
+
+bool rot_sink_has_shard(const rot_job *job, const rot_stage_plan *plan, uint32_t shard)
+{
+    return job->mend ? !rot_mend_wants(job->mend, shard) : rot_shard_is_published(plan->dir, shard);
 }
 
 int rot_sink_seek(rot_sink *sink, uint64_t row, uint64_t *needed, rot_err *err)
@@ -60,7 +73,7 @@ int rot_sink_seek(rot_sink *sink, uint64_t row, uint64_t *needed, rot_err *err)
         sink->shard = shard;
         sink->end = first + n;
         row = sink->end;
-        if (rot_shard_is_published(sink->plan->dir, shard)) continue;
+        if (rot_sink_has_shard(sink->job, sink->plan, shard)) continue;
         int rc = rot_shard_writer_open(sink->plan->dir, spec, shard, NULL, &sink->writer,
                                        &sink->next, err);
         if (rc == ROT_ERR_NOT_FOUND) continue; // published since

@@ -20,10 +20,13 @@ typedef struct rot_sink {
     pthread_t publisher;
     bool publishing;
     rot_shard_writer *full;
+    uint32_t full_shard;
     int publish_rc;
     rot_err publish_err;
 } rot_sink;
 
+// Nothing of that shard is to be made.
+bool rot_sink_has_shard(const rot_job *job, const rot_stage_plan *plan, uint32_t shard);
 int rot_sink_open(rot_sink *sink, const rot_job *job, const rot_stage_plan *plan, rot_err *err);
 // The first row >= `row` that is not there yet, its shard opened; spec.rows if none is left: then
 // all shards are published.

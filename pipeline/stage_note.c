@@ -21,10 +21,14 @@ int rot_stage_note_write(const rot_job *job, const rot_stage_plan *plan, rot_err
     char *text = note ? json_dumps(note, JSON_INDENT(2)) : NULL;
     json_decref(note);
     if (!text) return rot_no_memory(err, 0, "plan.json");
-    snprintf(path, sizeof path, "%s/plan.json", plan->dir);
-    int rc = rot_fs_mkdirs(plan->dir, err);
-    if (rc == 0) rc = rot_fs_write_atomic(path, text, strlen(text), err);
+    char *sealed = NULL;
+    int rc = rot_dataset_seal(text, &sealed, err);
     free(text);
+    ROT_TRY(rc);
+    snprintf(path, sizeof path, "%s/plan.json", plan->dir);
+    rc = rot_fs_mkdirs(plan->dir, err);
+    if (rc == 0) rc = rot_fs_write_atomic(path, sealed, strlen(sealed), err);
+    free(sealed);
     return rc;
 }
 

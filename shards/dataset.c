@@ -306,12 +306,32 @@ static int verify_split(rot_verifier *v, const char *path, const split *s, rot_e
     return 0;
 }
 
+// The effective config beside NAME.json, if it is there.
+static int check_config(rot_verifier *v, const char *path, rot_err *err)
+{
+    char yaml[PATH_MAX];
+    rot_err cause = {0};
+    size_t n = strlen(path);
+    if (n <= 5 || strcmp(path + n - 5, ".json") || n + 1 > sizeof yaml) return 0;
+    snprintf(yaml, sizeof yaml, "%.*s.yaml", (int)(n - 5), path);
+    int rc = rot_config_check_seal(yaml, &cause);
+    if (rc == ROT_ERR_CORRUPT)
+        rot_verifier_say(v, yaml, UINT64_MAX, "%s", cause.message + strlen(yaml) + 2);
+    return rc < 0 && rc != ROT_ERR_CORRUPT && rc != ROT_ERR_MISSING
+               ? rot_err_set(err, rc, "%s", cause.message)
+               : 0;
+}
+
 int rot_verifier_dataset(rot_verifier *v, const char *path, rot_err *err)
 {
     rot_dataset *dataset = NULL;
     rot_err cause = {0};
     int rc = rot_dataset_open(path, &dataset, &cause);
     v->summary.datasets++;
+    if (check_config(v, path, err) < 0) {
+        rot_dataset_close(&dataset);
+        return err->code;
+    }
     if (rc == ROT_ERR_FORMAT || rc == ROT_ERR_CORRUPT) {
         size_t n = strlen(path);
         bool named =

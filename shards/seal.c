@@ -1,5 +1,6 @@
 #include "shards/seal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -77,4 +78,48 @@ done:
     json_decref(json);
     rot_free(text);
     return rc;
+}
+
+/* ---- YAML --------------------------------------------------------------------------------------
+ */
+
+static const char yaml_start[] = "# sha256: ";
+enum { N_YAML_SEAL = sizeof yaml_start - 1 + 64 + 1 };
+
+static void yaml_seal(const char *text, size_t n, char out[N_YAML_SEAL + 1])
+{
+    uint8_t digest[32];
+    char hex[65];
+    rot_sha256_bytes(text, n, digest);
+    rot_hex(digest, 32, hex);
+    snprintf(out, N_YAML_SEAL + 1, "%s%s\n", yaml_start, hex);
+}
+
+int rot_config_seal(const char *yaml, char **sealed, rot_err *err)
+{
+    rot_str text = {0};
+    char seal[N_YAML_SEAL + 1];
+    size_t n = strlen(yaml);
+    rot_str_add(&text, yaml, n);
+    if (n && yaml[n - 1] != '\n') rot_str_puts(&text, "\n");
+    yaml_seal(text.text ? text.text : "", text.n_bytes, seal);
+    rot_str_puts(&text, seal);
+    return rot_str_take(&text, sealed, err);
+}
+
+int rot_config_check_seal(const char *path, rot_err *err)
+{
+    char *text = NULL, seal[N_YAML_SEAL + 1];
+    size_t n;
+    ROT_TRY(rot_fs_read(path, &text, &n, err));
+    bool good = n > N_YAML_SEAL;
+    if (good) {
+        yaml_seal(text, n - N_YAML_SEAL, seal);
+        good = memcmp(text + n - N_YAML_SEAL, seal, N_YAML_SEAL) == 0;
+    }
+    rot_free(text);
+    if (!good)
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "%s: its bytes do not fit the SHA-256 in its last line",
+                 path);
+    return 0;
 }

@@ -56,6 +56,14 @@ int rot_why(const char *path, const char *other, char **json, rot_err *err);
 // first, so that one half removed reads as none). ROT_ERR_LOCKED: a build is using the root.
 int rot_gc(const char *root, bool remove, char **json, rot_err *err);
 
+// Makes the bad records of a dataset again and puts the mended shards in place of the bad ones, by
+// the effective config beside the dataset; stage.json, the dataset file and the config are written
+// anew if they are broken. The root stays what it was. *json: per stage how many records were bad
+// and how many were made. ROT_ERR_CORRUPT: something could not be mended; ROT_ERR_UNSUPPORTED: a
+// backend that this machine lacks; ROT_ERR_INPUT: input, font, tokenizer or checkpoint are no more
+// what they were; ROT_ERR_STOPPED: run again; ROT_ERR_LOCKED.
+int rot_repair(const char *dataset, const rot_build_options *options, char **json, rot_err *err);
+
 // One sample in full, as JSON: texts, ids, image size, grid, K, figures of its embeddings, or why
 // it was skipped. By `id` if that is not NULL, else by `index`. `split` may be NULL if there is one
 // split alone. png (may be NULL): a file that its picture is written to. ROT_ERR_NOT_FOUND: no such

@@ -157,6 +157,20 @@ int rot_stage_verify(const char *dir, rot_verify_report *report, void *user, rot
 // Writes the records of `from` under another layout (same content, same root) into `dir`.
 int rot_stage_transcode(rot_stage *from, const char *dir, const rot_stage_spec *spec, rot_err *err);
 
+/* ---- repair ---------------------------------------------------------------------------------- */
+
+// A published shard as it lies in `dir`, whatever is left of it: all of its records are bad if it is
+// not there. `known` (may be NULL) is the stage opened by its stage.json, which says what the shard
+// must be; without it a record is believed by its own hash and its place.
+typedef struct rot_salvage rot_salvage; // one thread at a time
+int rot_salvage_open(const char *dir, const rot_stage_spec *spec, uint32_t shard,
+                     const rot_stage *known, rot_salvage **out, rot_err *err);
+void rot_salvage_close(rot_salvage **salvage);
+// Every byte of the file is the one that its records call for.
+bool rot_salvage_is_whole(const rot_salvage *salvage);
+// ROT_ERR_CORRUPT: the record is bad. The payload lives until the next call.
+int rot_salvage_get(rot_salvage *salvage, uint64_t row, rot_record *out, rot_err *err);
+
 /* ---- datasets -------------------------------------------------------------------------------- */
 
 typedef struct rot_dataset rot_dataset;
@@ -206,6 +220,10 @@ void rot_dataset_root_hash(const rot_stage_root *roots, size_t n, uint8_t out[32
 // it and a dataset file may: then verify finds a flipped byte anywhere in it. The caller frees
 // *sealed.
 int rot_dataset_seal(const char *json, char **sealed, rot_err *err);
+// The same for YAML text: a last line "# sha256: HEX".
+int rot_config_seal(const char *yaml, char **sealed, rot_err *err);
+// ROT_ERR_MISSING; ROT_ERR_CORRUPT: the file does not end with the seal of what is before it.
+int rot_config_check_seal(const char *path, rot_err *err);
 
 #ifdef __cplusplus
 }
