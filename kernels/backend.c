@@ -1,12 +1,14 @@
 #include "kernels/backend.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/threads.h"
 #include "kernels/backends.h"
 
-static const rot_backend_entry *const entries[] = {&rot_backend_onednn, &rot_backend_ref};
+static const rot_backend_entry *const entries[] = {&rot_backend_amx, &rot_backend_onednn,
+                                                   &rot_backend_ref};
 enum { N_ENTRIES = sizeof entries / sizeof *entries };
 
 // The entry that `name` means here; its identity is written on the way.
@@ -21,12 +23,15 @@ static int resolve(const char *name, rot_precision precision, const rot_cpu *cpu
         }
         ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "no backend runs on this machine: %s", why.message);
     }
+    const char *emulate = getenv("ROT_AMX_EMULATE");
     for (int i = 0; i < N_ENTRIES; i++) {
         if (strcmp(name, entries[i]->name)) continue;
         *out = entries[i];
-        return entries[i]->identify(cpu, precision, identity, err);
+        if (entries[i] == &rot_backend_amx && emulate && !strcmp(emulate, "1"))
+            *out = &rot_backend_amx_emulated;
+        return (*out)->identify(cpu, precision, identity, err);
     }
-    ROT_FAIL(err, ROT_ERR_USAGE, "backend \"%s\": not one of auto, ref, onednn", name);
+    ROT_FAIL(err, ROT_ERR_USAGE, "backend \"%s\": not one of auto, ref, onednn, amx", name);
 }
 
 int rot_backend_identity(const char *name, rot_precision precision, char identity[128],

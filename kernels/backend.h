@@ -1,6 +1,6 @@
 // One interface to all arithmetic: a backend owns its buffers, operations take them. `ref` is the
-// specification (kernels/ref), `onednn` the quick one (kernels/onednn); a backend for other
-// hardware adds a table of its own and nothing else.
+// specification (kernels/ref), `onednn` and `amx` the quick ones; a backend for other hardware adds
+// a table of its own and nothing else.
 //
 // Tensors are row-major (rows, width). Two kinds of element: ROT_ELEM_F32 (residual stream, tables)
 // and ROT_ELEM_ACT, what matrix products read: bfloat16 values under ROT_PRECISION_BF16, float32
@@ -110,9 +110,9 @@ struct rot_backend {
     char identity[128]; // name, instruction set, library version, version of the numerics
 };
 
-// name: "auto", "ref" or "onednn". auto is onednn for BF16 where it can run, else ref. Honours
-// ROT_CPU. ROT_ERR_UNSUPPORTED: a pair that does not exist (onednn computes in bfloat16 only) or
-// that this machine or this build lacks; ROT_ERR_USAGE: another name.
+// name: "auto", "ref", "onednn" or "amx". auto is for BF16 the first of amx, onednn that can run,
+// else ref. Honours ROT_CPU. ROT_ERR_UNSUPPORTED: a pair that does not exist (amx and onednn
+// compute in bfloat16 only) or that this machine or this build lacks; ROT_ERR_USAGE: another name.
 int rot_backend_open(const char *name, rot_precision precision, int threads, rot_backend **out,
                      rot_err *err);
 void rot_backend_close(rot_backend **backend);

@@ -219,7 +219,7 @@ const rot_key rot_config_keys[] = {
      FIELD(encode.backend),
      0,
      0,
-     {"auto", "ref", "onednn"},
+     {"auto", "ref", "onednn", "amx"},
      "auto",
      ROT_WHEN_ENCODE,
      "what computes; resolved once and written into the stage"},

@@ -25,7 +25,7 @@ typedef struct rot_encoder_options {
     size_t size;            // sizeof(rot_encoder_options)
     const char *checkpoint; // folder: config.json, preprocessor_config.json, *.safetensors
     rot_geometry geometry;  // released
-    const char *backend;    // "auto", "ref", "onednn"
+    const char *backend;    // "auto", "ref", "onednn", "amx"
     rot_dtype dtype;        // ROT_DTYPE_BF16 or ROT_DTYPE_F32: arithmetic and output
     uint8_t background[3];  // pads the native geometry; white
     int threads;            // 0: as many as rot_threads_available()

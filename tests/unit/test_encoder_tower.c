@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/bf16.h"
+#include "base/cpu.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "encoder/tower.h"
@@ -191,8 +192,8 @@ static void bf16_backends_stay_near_f32(void **state)
     rot_encoder *e = open_encoder("ref", ROT_DTYPE_F32, 2);
     assert_int_equal(rot_encoder_encode(e, b.images, b.grids, b.n, want, &err), 0);
     rot_encoder_close(&e);
-    const char *backends[] = {"ref", "onednn"};
-    for (int i = 0; i < 2; i++) {
+    const char *backends[] = {"ref", "onednn", "amx"};
+    for (int i = 0; i < 3; i++) {
         e = open_encoder(backends[i], ROT_DTYPE_BF16, 2);
         if (!e) continue;
         assert_int_equal(rot_encoder_encode(e, b.images, b.grids, b.n, got, &err), 0);
@@ -216,8 +217,10 @@ static void bits_ignore_batch_order_and_threads(void **state)
         const char *backend;
         rot_dtype dtype;
         size_t bytes;
-    } kinds[] = {
-        {"ref", ROT_DTYPE_F32, 4}, {"ref", ROT_DTYPE_BF16, 2}, {"onednn", ROT_DTYPE_BF16, 2}};
+    } kinds[] = {{"ref", ROT_DTYPE_F32, 4},
+                 {"ref", ROT_DTYPE_BF16, 2},
+                 {"onednn", ROT_DTYPE_BF16, 2},
+                 {"amx", ROT_DTYPE_BF16, 2}};
     enum { N = 32 };
     int sizes[N][2];
     for (int i = 0; i < N; i++)
@@ -228,7 +231,7 @@ static void bits_ignore_batch_order_and_threads(void **state)
     rot_grid grids[N];
     size_t at[N] = {0}; // tokens before image i
     for (int i = 1; i < N; i++) at[i] = at[i - 1] + (size_t)b.grids[i - 1].k;
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < 4; kind++) {
         size_t row = OUT * kinds[kind].bytes;
         unsigned char *all = malloc(b.k * row), *other = malloc(b.k * row);
         rot_encoder *two = open_encoder(kinds[kind].backend, kinds[kind].dtype, 2);
@@ -387,6 +390,10 @@ static void inspection_tells_what_the_tower_is(void **state)
 
 int main(void)
 {
+    rot_cpu cpu;
+    rot_err err;
+    // the amx backend in instructions where there are some, else in C
+    if (rot_cpu_detect(&cpu, &err) == 0 && !cpu.amx) setenv("ROT_AMX_EMULATE", "1", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(positions_are_corner_aligned),
         cmocka_unit_test(rotations_equal_the_c_library),

@@ -47,15 +47,20 @@ static inline float as_bf16(float x)
 typedef struct subject {
     const char *name;
     rot_precision precision;
+    bool emulated; // amx with its tiles in C
 } subject;
-static const subject subjects[] = {
-    {"ref", ROT_PRECISION_F32}, {"ref", ROT_PRECISION_BF16}, {"onednn", ROT_PRECISION_BF16}};
-enum { N_SUBJECTS = 3 };
+static const subject subjects[] = {{"ref", ROT_PRECISION_F32, false},
+                                   {"ref", ROT_PRECISION_BF16, false},
+                                   {"onednn", ROT_PRECISION_BF16, false},
+                                   {"amx", ROT_PRECISION_BF16, false},
+                                   {"amx", ROT_PRECISION_BF16, true}};
+enum { N_SUBJECTS = sizeof subjects / sizeof *subjects };
 
 static inline rot_backend *open_subject(int i, int threads)
 {
     rot_backend *b = NULL;
     rot_err err;
+    setenv("ROT_AMX_EMULATE", subjects[i].emulated ? "1" : "0", 1);
     int rc = rot_backend_open(subjects[i].name, subjects[i].precision, threads, &b, &err);
     if (rc == ROT_ERR_UNSUPPORTED) return NULL; // this machine or this build lacks it
     assert_int_equal(rc, 0);
