@@ -151,6 +151,7 @@ void rot_job_close(rot_job *job)
 {
     rot_memo_save(&job->memo);
     rot_memo_close(&job->memo);
+    rot_places_free(&job->places);
 }
 
 static int n_wanted(const rot_config *config)

@@ -336,8 +336,10 @@ int rot_input_next(rot_input *in, rot_row *row, rot_err *err)
             rot_stream_close(&in->stream);
             continue;
         }
-        *row = (rot_row){
-            .index = in->next_index++, .file = in->split->files[in->file - 1], .line = where.line};
+        *row = (rot_row){.index = in->next_index++,
+                         .file = in->split->files[in->file - 1],
+                         .line = where.line,
+                         .offset = where.offset};
         rc = parse_row(in, &where, too_long, row, err);
         return rc < 0 ? rc : 1;
     }

@@ -14,10 +14,16 @@ typedef struct rot_job {
     int threads;
     rot_memo memo;
     struct rot_mend *mend; // NULL but in a repair (mend.h)
+    struct rot_places *places; // NULL until a row is refused after it was read
 } rot_job;
 
 void rot_job_note(const rot_job *job, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+// Puts file, line and byte offset of a row before the message, whatever stage refused it. Threads
+// of one stage may call at once. Reads the split's files again when it is first called.
+void rot_job_locate(rot_job *job, const char *split, uint64_t row, rot_err *err);
+void rot_places_free(struct rot_places **places);
 
 // What one pass over a split's files says.
 typedef struct rot_scan {

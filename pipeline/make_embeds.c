@@ -52,6 +52,7 @@ static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_
             continue;
         }
         rot_err_prefix(err, "split %s, row %llu: ", from->split, (unsigned long long)row);
+        if (rc == ROT_ERR_TOO_LARGE) rot_job_locate(t->job, from->split, row, err);
         if (rc != ROT_ERR_TOO_LARGE || t->job->config->on_too_large == ROT_POLICY_FAIL) return rc;
         rot_job_note(t->job, "skipped: %s", err->message);
     }

@@ -46,6 +46,8 @@ static int refuse(const images_job *t, const rot_tokens_view *sample, uint64_t r
 {
     rot_err_prefix(err, "split %s, row %llu, id %.*s: ", t->from->split, (unsigned long long)row,
                    (int)sample->n_text[0], sample->text[0]);
+    if (rc == ROT_ERR_MISSING_GLYPH || rc == ROT_ERR_TOO_LARGE)
+        rot_job_locate(t->job, t->from->split, row, err);
     if (rc == ROT_ERR_MISSING_GLYPH && t->job->config->on_missing_glyph == ROT_GLYPH_SKIP)
         *out = rot_tombstone("missing-glyph");
     else if (rc == ROT_ERR_TOO_LARGE && t->job->config->on_too_large == ROT_POLICY_SKIP)

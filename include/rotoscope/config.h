@@ -91,7 +91,7 @@ typedef struct rot_row {
     const char *bad_cause; // a fixed word for the tombstone: "json", "utf8", "nul", "key",
                            // "duplicate-id", "format"
     const char *file;      // where it came from
-    uint64_t line;
+    uint64_t line, offset; // of its first byte, in the decompressed file
 } rot_row;
 
 // ROT_ERR_MISSING: a file that is not there.

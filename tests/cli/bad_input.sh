@@ -52,6 +52,7 @@ long=$(awk 'BEGIN { for (i = 0; i < 12000; i++) printf "x" }')
 with_line_7 "{\"id\": \"x\", \"question\": \"q\", \"cot\": \"$long\", \"answer\": \"a\"}" >long.jsonl
 config long long.jsonl "$encode"
 expect 1 "200" rotoscope build -q -c long.yaml
+grep -qF "long.jsonl:7: byte $(head -n 6 long.jsonl | wc -c):" err.txt || fail "no place of a trace that is too wide"
 [ ! -e out-long/long.json ] || fail "a dataset with an image that is too large"
 expect 0 "" rotoscope build -q -c long.yaml --set on.too_large=skip
 [ "$(skipped out-long/long.json)" = 1 ] || fail "the long row is not counted"
@@ -61,8 +62,10 @@ expect 0 "skipped" rotoscope inspect out-long/long.json 6
 # A code point that the font lacks.
 with_line_7 '{"id": "x", "question": "q", "cot": "\346\274\242", "answer": "a"}' >glyph.jsonl
 config glyph glyph.jsonl
+place="glyph.jsonl:7: byte $(head -n 6 glyph.jsonl | wc -c):"
 expect 1 "U+6F22" rotoscope build -q -c glyph.yaml
-expect 0 "" rotoscope build -q -c glyph.yaml --set on.missing_glyph=skip
+grep -qF "$place" err.txt || fail "no place of a missing glyph"
+expect 0 "$place" rotoscope build -c glyph.yaml --set on.missing_glyph=skip
 [ "$(skipped out-glyph/glyph.json)" = 1 ] || fail "the row without a glyph is not counted"
 expect 0 "" rotoscope build -q -c glyph.yaml --set on.missing_glyph=draw
 [ "$(skipped out-glyph/glyph.json)" = 0 ] || fail "missing_glyph: draw skips"
