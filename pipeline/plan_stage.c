@@ -27,6 +27,9 @@ int rot_stage_plan_refresh(rot_stage_plan *plan, rot_err *err)
     snprintf(plan->root, sizeof plan->root, "%s", rot_stage_get_info(stage)->root);
     plan->done = plan->root[0] != 0;
     rot_stage_close(&stage);
+    // A shard that somebody removed is made again, whatever stage.json says.
+    for (uint32_t i = 0, n = rot_shard_count(&plan->spec); plan->done && i < n; i++)
+        plan->done = rot_shard_is_published(plan->dir, i);
     return 0;
 }
 

@@ -74,6 +74,17 @@ expect 3 "embeds-" rotoscope verify out-flip/whole.json
 rm "$shard"
 expect 3 "embeds-" rotoscope verify out-flip/whole.json
 
+# A build does not call a stage finished whose shard is gone: it makes it again, to the same root.
+for stage in tokens images embeds; do
+    rm -rf out-gone
+    cp -r out-whole out-gone
+    rm "$(find out-gone/stages -path "*$stage-*" -name 'shard-*' | sort | tail -n 1)"
+    expect 3 "$stage-" rotoscope verify out-gone
+    expect 0 "" rotoscope build -q -c whole.yaml --set root=out-gone
+    expect 0 "" rotoscope verify out-gone
+    [ "$(root_of out-gone/whole.json)" = "$want" ] || fail "another root after a shard was made again"
+done
+
 # Two builds on one root: one works, the other says so and touches nothing.
 rows 4000 >many.jsonl
 config both many.jsonl "$encode"
