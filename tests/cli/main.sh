@@ -27,6 +27,7 @@ done
 for verb in $later; do
     expect 2 "does not exist yet" rotoscope "$verb"
     [ ! -s out.txt ] || fail "$verb: words on stdout"
+    expect 0 "does not exist yet" rotoscope "$verb" --help
 done
 
 # Data that cannot be written is a failure, never silence.
