@@ -149,7 +149,8 @@ int rot_job_open(rot_job *job, const rot_config *config, const rot_build_options
 
 void rot_job_close(rot_job *job)
 {
-    rot_memo_save(&job->memo);
+    // A plan, or a build that failed before it wrote, makes no root.
+    if (rot_fs_is_dir(job->config->root)) rot_memo_save(&job->memo);
     rot_memo_close(&job->memo);
     rot_places_free(&job->places);
 }

@@ -40,6 +40,11 @@ case $got in 75) ;; 0) echo "note: the build was done before the signal" ;; *) f
 expect 0 "" rotoscope build -q -c stopped.yaml
 [ "$(root_of out-stopped/stopped.json)" = "$want" ] || fail "another root after SIGTERM"
 
+# A plan, or a build that fails before its first row, makes no root.
+expect 0 "new" rotoscope build -c whole.yaml --plan --set root=out-plan
+expect 2 "nofont.ttf" rotoscope build -c whole.yaml --set root=out-plan --set 'render.fonts=[nofont.ttf]'
+[ ! -e out-plan ] || fail "a root without a build"
+
 # A second run of a finished build changes nothing, not even a file's time.
 find out-whole -type f -exec stat -c '%n %Y %i %s' {} + | sort >before.txt
 expect 0 "" rotoscope build -q -c whole.yaml
