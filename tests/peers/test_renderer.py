@@ -219,6 +219,57 @@ def test_random_text_equals_pillow(run_jobs):
         assert_same(job, image, pillow_line(job))
 
 
+def test_random_settings_equal_pillow_in_every_font(run_jobs, traces):
+    rng = random.Random(5)
+    folder, jobs, files = "/usr/share/fonts/truetype/dejavu/", [], []
+    names = {"DejaVu Sans Mono": "DejaVuSansMono.ttf", "DejaVu Serif": "DejaVuSerif.ttf", "DejaVuSans-Bold.ttf": "DejaVuSans-Bold.ttf",
+             folder + "DejaVuSansMono-BoldOblique.ttf": "DejaVuSansMono-BoldOblique.ttf", "DejaVuSansCondensed.ttf": "DejaVuSansCondensed.ttf"}
+    for text in traces[3000:3300]:
+        name, size = rng.choice(sorted(names)), rng.choice([4, 5.5, 9, 10.5, 19.9, 28, 36, 55, 96])
+        job = {"text": text[:rng.choice([1, 30, 500])], "fonts": [name], "missing_glyph": "draw", "size_px": size, "padding_px": rng.choice([0, 1, 7, 33]),
+               "layout": rng.choice(["raqm", "basic"]), "text_color": "#%06x" % rng.randrange(1 << 24), "newline": rng.choice(["space", "marker", "keep"])}
+        if rng.random() < 0.5:
+            job.update(mode="page", width_px=rng.choice([130, 777, 1600]), line_spacing_px=rng.choice([0, 3, 20]))
+        else:
+            job["height_px"] = rng.choice([1, 8, 31, 64, 128])
+        jobs.append(job)
+        files.append(folder + names[name])
+    reports, images = run_jobs(jobs)
+    for job, path, report, image in zip(jobs, files, reports, images):
+        job = {**job, "fonts": [path]}
+        if job.get("mode") != "page":
+            assert_same(job, image, pillow_line(job))
+            continue
+        s = settings(job)
+        assert report["lines"] == naive_wrap(drawn_text(job, s), font_of(s), s["width_px"] - 2 * s["padding_px"]), job
+        assert_same(job, image, pillow_page(job, report["lines"]))
+
+
+@pytest.mark.parametrize("spacing", [0, 1.25, -2])
+@pytest.mark.parametrize("blend", ["over", "max"])
+def test_glyphs_blend_where_they_meet(run_jobs, blend, spacing):
+    """Pillow draws every glyph alone; they meet here. An oblique font without kerning overlaps its neighbours."""
+    rng = random.Random(6)
+    name, size, pad = "/usr/share/fonts/truetype/dejavu/DejaVuSansMono-BoldOblique.ttf", 21, 8
+    texts = ["".join(rng.choice("abfgjkwxyAVWTMfQ0123456789/()[]$%") for _ in range(40)) for _ in range(12)]
+    _, images = run_jobs([{"text": t, "fonts": [name], "size_px": size, "padding_px": pad, "height_px": 48, "blend": blend,
+                           "letter_spacing_px": spacing, "thought_markers": False} for t in texts])
+    font, met = ImageFont.truetype(name, size), 0
+    for text, image in zip(texts, images):
+        mask, pen = np.zeros((48, image.width), np.int64), 0.0
+        for c in text:
+            alone = Image.new("L", (image.width, 48))
+            ImageDraw.Draw(alone).text((pad + int((pen * 64 + 32) // 64), (48 - size) // 2), c, font=font, fill=255)
+            glyph = np.asarray(alone, np.int64)
+            both = mask * (255 - glyph) + 128
+            over = glyph + ((both >> 8) + both >> 8)
+            met += int(((mask > 0) & (glyph > 0)).sum())
+            mask = np.where((mask > 0) & (glyph > 0) & (blend == "over"), over, np.maximum(mask, glyph))
+            pen += font.getlength(c) + spacing
+        assert np.array_equal(np.asarray(image)[:, :, 0], 255 - mask), text
+    assert met > 20 or spacing > 0
+
+
 def test_pages_equal_pillow_and_a_naive_wrapper(run_jobs, traces):
     rng = random.Random(4)
     jobs = []
