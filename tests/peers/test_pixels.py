@@ -4,7 +4,9 @@ import json
 import math
 import os
 import random
+import struct
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -198,3 +200,26 @@ def test_json_says_what_was_encoded(rotoscope, model, tmp_path):
     assert json.loads(done.stdout) == {"file": str(tmp_path / "x.png"), "name": "x", "width": 1000, "height": 32,
                                        "k": 96, "grid": [1, 4, 96]}
     assert math.prod(json.loads(done.stdout)["grid"]) == 384
+
+
+def test_png_files_of_any_kind_are_read_as_the_published_code_reads_them(rotoscope, model, processor, tmp_path):
+    rng = np.random.default_rng(9)
+    rgba = rng.integers(0, 256, (50, 90, 4), dtype=np.uint8)
+    rgb, grey = Image.fromarray(rgba[:, :, :3]), Image.fromarray(rgba[:, :, 0])
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    Image.fromarray(rgba[:, :, :2]).save(tmp_path / "grey_alpha.png")
+    grey.save(tmp_path / "grey_transparent.png", transparency=int(rgba[0, 0, 0]))
+    rgb.save(tmp_path / "rgb_transparent.png", transparency=tuple(map(int, rgba[0, 0, :3])))
+    rgb.quantize(16).save(tmp_path / "palette.png", transparency=3)
+    grey.convert("1").save(tmp_path / "bits.png")
+    deep = rng.integers(0, 65536, (50, 90, 3), dtype=np.uint16).astype(">u2")
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 90, 50, 16, 2, 0, 0, 0)),
+              (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in deep))), (b"IEND", b"")]
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks))
+    files = sorted(tmp_path.glob("*.png"))
+    assert len(files) == 7
+    rotoscope("encode", "-m", model, "--pixels", "-o", tmp_path / "o", *files)
+    with safe_open(tmp_path / "o", "np") as file:
+        for path in files:
+            assert file.get_tensor(path.stem + ".pixels").tobytes() == reference("released", Image.open(path), processor)[0].tobytes(), path
