@@ -46,17 +46,15 @@ static inline void rot_tiles_end(rot_tiles *tiles)
     __asm__ volatile("tilerelease" ::: "memory");
 }
 
-// Numbers of tiles are literals. `stride`: bytes from row to row.
+// Numbers of tiles are literals. `step`: bytes from row to row.
 #define rot_tile_zero(tiles, t) __asm__ volatile("tilezero %%tmm" #t ::: "memory")
-#define rot_tile_load(tiles, t, from, stride)                                                      \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(from), "r"((long)(stride)) : "memory")
+#define rot_tile_load(tiles, t, at, step)                                                          \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(at), "r"((long)(step)) : "memory")
 // The same for what is read once: it does not push the other operand out of the first-level cache.
-#define rot_tile_stream(tiles, t, from, stride)                                                    \
-    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #t ::"r"(from), "r"((long)(stride)) : "memor"  \
-                                                                                          "y")
-#define rot_tile_store(tiles, t, to, stride)                                                       \
-    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"((long)(stride)) : "memor"  \
-                                                                                          "y")
+#define rot_tile_stream(tiles, t, at, step)                                                        \
+    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #t ::"r"(at), "r"((long)(step)) : "memory")
+#define rot_tile_store(tiles, t, at, step)                                                         \
+    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(at), "r"((long)(step)) : "memory")
 #define rot_tile_dot(tiles, c, a, b)                                                               \
     __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
 

@@ -14,7 +14,7 @@
 struct rot_linear {
     size_t n_in, n_out;
     rot_epilogue epilogue;
-    rot_dnn_product *product;
+    rot_dnn_product *product, *bulk; // of ROT_DNN_ROWS rows, of ROT_DNN_BULK or NULL
 };
 
 static void close_dnn(rot_backend *backend)
@@ -28,6 +28,7 @@ static void close_dnn(rot_backend *backend)
     rot_free(dnn->scratch);
     rot_free(dnn->space);
     rot_free(dnn->cache);
+    rot_free(dnn->verdicts);
     rot_free(dnn);
 }
 
@@ -73,8 +74,64 @@ static void download(rot_backend *backend, const rot_buffer *buffer, size_t row,
 static void linear_free(rot_backend *backend, rot_linear *linear)
 {
     if (!linear) return;
+    rot_dnn_product_free((rot_dnn *)backend, linear->bulk);
     rot_dnn_product_free((rot_dnn *)backend, linear->product);
     rot_free(linear);
+}
+
+// Whether `bulk` gives each row the bits of `product`: on random rows, where another order of
+// accumulation shows in the first few.
+static int compare(rot_dnn *dnn, const rot_linear *l, rot_dnn_product *bulk, bool *same,
+                   rot_err *err)
+{
+    size_t in_elems = ROT_DNN_BULK * l->n_in, out_elems = ROT_DNN_BULK * l->n_out;
+    size_t out_bytes = out_elems * (l->epilogue == ROT_EPILOGUE_ADD ? sizeof(float) : 2);
+    unsigned char *block = rot_host_alloc((in_elems * 2 + 63) / 64 * 64 + 2 * out_bytes + 64,
+                                          "a comparison", err); // zeros
+    if (!block) return ROT_ERR_NO_MEMORY;
+    uint16_t *in = (uint16_t *)block;
+    unsigned char *one = block + (in_elems * 2 + 63) / 64 * 64, *other = one + out_bytes;
+    uint64_t s = 0x9e3779b97f4a7c15u;
+    for (size_t i = 0; i < in_elems; i++) { // signs and mantissas random, from 0.5 to 2
+        s ^= s << 13, s ^= s >> 7, s ^= s << 17;
+        in[i] = (uint16_t)(0x3f00u + (s >> 40 & 0xffu) + (s >> 60 & 1u) * 0x8000u);
+    }
+    dnnl_status_t status = rot_dnn_run(dnn, bulk, 0, in, NULL, one);
+    for (size_t row = 0; row < ROT_DNN_BULK && !status; row += ROT_DNN_ROWS)
+        status = rot_dnn_run(dnn, l->product, 0, in + row * l->n_in, NULL,
+                             other + row * (out_bytes / ROT_DNN_BULK));
+    *same = !memcmp(one, other, out_bytes);
+    rot_free(block);
+    return status ? rot_dnn_fail(err, status, "a comparison") : 0;
+}
+
+// Makes linear->bulk if it exists and agrees. Each shape is compared once.
+static int make_bulk(rot_dnn *dnn, rot_linear *linear, rot_dnn_matmul spec, const float *bias,
+                     rot_err *err)
+{
+    rot_dnn_product *bulk;
+    spec.m = ROT_DNN_BULK;
+    int rc = rot_dnn_product_new(dnn, &spec, NULL, bias, linear->product, &bulk, err);
+    if (rc == ROT_ERR_UNSUPPORTED) return 0;
+    if (rc < 0) return rc;
+    const struct rot_dnn_verdict *known = NULL;
+    for (size_t i = 0; i < dnn->n_verdicts; i++) {
+        const struct rot_dnn_verdict *v = &dnn->verdicts[i];
+        if (v->n_in == linear->n_in && v->n_out == linear->n_out && v->epilogue == linear->epilogue)
+            known = v;
+    }
+    bool same = known && known->same;
+    if (!known) {
+        ROT_GO(compare(dnn, linear, bulk, &same, err));
+        ROT_GO(rot_grow(&dnn->verdicts, &dnn->verdicts_capacity, dnn->n_verdicts + 1,
+                        sizeof *dnn->verdicts, err));
+        dnn->verdicts[dnn->n_verdicts++] =
+            (struct rot_dnn_verdict){linear->n_in, linear->n_out, linear->epilogue, same};
+    }
+    if (same) linear->bulk = bulk, bulk = NULL;
+done:
+    rot_dnn_product_free(dnn, bulk);
+    return rc;
 }
 
 static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
@@ -94,7 +151,7 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
         rot_free(rounded);
         return rot_no_memory(err, n_in * n_out * sizeof *rounded, "a weight");
     }
-    *linear = (rot_linear){n_in, n_out, epilogue, NULL};
+    *linear = (rot_linear){n_in, n_out, epilogue, NULL, NULL};
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
     for (size_t row = 0; row < n_out; row++)
         rot_avx512_round_row(weight + row * n_in, n_in, rounded + row * n_in);
@@ -105,10 +162,12 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
                            .bias = true,
                            .f32_out = epilogue == ROT_EPILOGUE_ADD,
                            .post = posts[epilogue]};
-    int rc = rot_dnn_product_new((rot_dnn *)backend, &spec, rounded, bias, &linear->product, err);
+    rot_dnn *dnn = (rot_dnn *)backend;
+    int rc = rot_dnn_product_new(dnn, &spec, rounded, bias, NULL, &linear->product, err);
     rot_free(rounded);
+    if (rc == 0) rc = make_bulk(dnn, linear, spec, bias, err);
     if (rc < 0) {
-        rot_free(linear);
+        linear_free(backend, linear);
         return rc;
     }
     *out = linear;
@@ -118,15 +177,21 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
 static int run_linear(rot_backend *backend, const rot_linear *linear, size_t rows,
                       const rot_buffer *in, rot_buffer *out, rot_err *err)
 {
-    size_t n_chunks = (rows + ROT_DNN_ROWS - 1) / ROT_DNN_ROWS;
     size_t out_bytes = linear->epilogue == ROT_EPILOGUE_ADD ? sizeof(float) : sizeof(uint16_t);
+    // large chunks, as many for each thread, then small ones that even them out
+    size_t threads = (size_t)backend->threads, n_bulk = linear->bulk ? rows / ROT_DNN_BULK : 0;
+    n_bulk = n_bulk / threads * threads;
+    size_t left = rows - n_bulk * ROT_DNN_BULK;
+    size_t n_chunks = n_bulk + (left + ROT_DNN_ROWS - 1) / ROT_DNN_ROWS;
     dnnl_status_t failed = dnnl_success;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(backend->threads)
     for (size_t chunk = 0; chunk < n_chunks; chunk++) {
-        size_t row = chunk * ROT_DNN_ROWS;
+        bool large = chunk < n_bulk;
+        size_t row =
+            large ? chunk * ROT_DNN_BULK : n_bulk * ROT_DNN_BULK + (chunk - n_bulk) * ROT_DNN_ROWS;
         dnnl_status_t status =
-            rot_dnn_run((rot_dnn *)backend, linear->product, omp_get_thread_num(),
-                        (const uint16_t *)in->data + row * linear->n_in, NULL,
+            rot_dnn_run((rot_dnn *)backend, large ? linear->bulk : linear->product,
+                        omp_get_thread_num(), (const uint16_t *)in->data + row * linear->n_in, NULL,
                         (unsigned char *)out->data + row * linear->n_out * out_bytes);
         if (status) {
 #pragma omp atomic write
@@ -217,7 +282,7 @@ static int identify(const rot_cpu *cpu, rot_precision precision, char identity[1
     const dnnl_version_t *v = dnnl_version();
     char other[16];
     snprintf(other, sizeof other, "isa%x", (unsigned)isa);
-    snprintf(identity, 128, "onednn %s %d.%d.%d v1", isa_name(isa) ? isa_name(isa) : other,
+    snprintf(identity, 128, "onednn %s %d.%d.%d v2", isa_name(isa) ? isa_name(isa) : other,
              v->major, v->minor, v->patch);
     return 0;
 }

@@ -7,10 +7,10 @@
 #include "kernels/host.h"
 #include "kernels/onednn/shim.h"
 
-// Rows of every matrix product: a primitive is made for exactly so many and run by one thread, the
-// last chunk of a batch included, so that a row's bits cannot depend on its neighbours or on the
-// threads.
-enum { ROT_DNN_ROWS = 64 };
+// Rows of a matrix product. A primitive is made for exactly so many and run by one thread, so that
+// a row's bits cannot depend on its neighbours or on the threads. 16 at a time give every row its
+// bits; 192 are quicker, and used where they gave the same bits (onednn.c).
+enum { ROT_DNN_ROWS = 16, ROT_DNN_BULK = 12 * ROT_DNN_ROWS };
 
 // A matrix product ready to run: its primitive, and operands whose data are set before each call.
 // The first three belong to one thread at a time: one set per thread.
@@ -25,7 +25,7 @@ typedef struct rot_dnn_product {
     rot_dnn_call *calls;    // one per thread
     dnnl_memory_t *weights; // one that all share, or one per thread where each brings its own
     bool own_weights;
-    void *packed, *bias_data; // what `weights` and `bias` point to where they are shared
+    void *packed, *bias_data; // what `weights` and `bias` point to, where they are its own
 } rot_dnn_product;
 
 typedef struct rot_dnn_shape { // a product of attention
@@ -46,11 +46,20 @@ typedef struct rot_dnn {
         rot_dnn_product *product;
     } * cache;
     size_t n_cache, cache_capacity;
+    struct rot_dnn_verdict { // shapes of linears whose rows were compared
+        size_t n_in, n_out;
+        rot_epilogue epilogue;
+        bool same;
+    } * verdicts;
+    size_t n_verdicts, verdicts_capacity;
 } rot_dnn;
 
-// product.c. `weight` (n, k) bfloat16 is packed if the spec says so; both are copied.
+// product.c. `weight` (n, k) bfloat16 is packed if the spec says so; both are copied. With `like`,
+// which must live longer, its packed weight is used instead; ROT_ERR_UNSUPPORTED: it lies
+// otherwise.
 int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *weight,
-                        const float *bias, rot_dnn_product **out, rot_err *err);
+                        const float *bias, const rot_dnn_product *like, rot_dnn_product **out,
+                        rot_err *err);
 void rot_dnn_product_free(rot_dnn *dnn, rot_dnn_product *product);
 // Makes room for the scratch of every product made so far. Before a parallel region.
 int rot_dnn_reserve(rot_dnn *dnn, size_t bytes_per_thread, rot_err *err);

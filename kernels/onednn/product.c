@@ -41,7 +41,7 @@ static dnnl_status_t pack(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *pl
 // The operands of `product`, one set per thread, and the packed weight and bias if it has them.
 static int make_operands(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_matmul *spec,
                          dnnl_primitive_desc_t pd, uint16_t *weight, const float *bias,
-                         rot_err *err)
+                         const rot_dnn_product *like, rot_err *err)
 {
     int threads = dnn->base.threads;
     product->own_weights = spec->weights != ROT_DNN_W_PACKED;
@@ -65,7 +65,13 @@ static int make_operands(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_m
                                      DNNL_MEMORY_NONE);
     }
     if (status) return rot_dnn_fail(err, status, "operands");
-    if (!product->own_weights) {
+    if (like) {
+        if (!rot_dnn_same_weights(like->weights[0], pd))
+            return rot_dnn_fail(err, dnnl_unimplemented, "sharing a weight");
+        status = rot_dnn_operand(&product->weights[0], dnn->engine, pd, dnnl_query_weights_md,
+                                 like->packed);
+        if (status) return rot_dnn_fail(err, status, "a weight");
+    } else if (!product->own_weights) {
         product->packed = rot_host_alloc(rot_dnn_bytes(pd, dnnl_query_weights_md), "a weight", err);
         if (!product->packed) return ROT_ERR_NO_MEMORY;
         status = rot_dnn_operand(&product->weights[0], dnn->engine, pd, dnnl_query_weights_md,
@@ -86,7 +92,8 @@ static int make_operands(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_m
 }
 
 int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *weight,
-                        const float *bias, rot_dnn_product **out, rot_err *err)
+                        const float *bias, const rot_dnn_product *like, rot_dnn_product **out,
+                        rot_err *err)
 {
     int rc = 0;
     dnnl_primitive_attr_t attr = NULL;
@@ -108,7 +115,7 @@ int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *weig
         goto done;
     }
     product->scratch_bytes = rot_dnn_bytes(pd, dnnl_query_scratchpad_md);
-    ROT_GO(make_operands(dnn, product, spec, pd, weight, bias, err));
+    ROT_GO(make_operands(dnn, product, spec, pd, weight, bias, like, err));
     ROT_GO(rot_dnn_reserve(dnn, product->scratch_bytes, err));
     *out = product;
     product = NULL;

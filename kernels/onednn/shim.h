@@ -141,6 +141,18 @@ static inline dnnl_status_t rot_dnn_reorder_desc(dnnl_primitive_desc_t *out, dnn
 
 #endif
 
+// Whether `memory` lies as the weights of a primitive must.
+static inline bool rot_dnn_same_weights(dnnl_memory_t memory, const_dnnl_primitive_desc_t pd)
+{
+#if DNNL_VERSION_MAJOR >= 3
+    const_dnnl_memory_desc_t md;
+#else
+    const dnnl_memory_desc_t *md;
+#endif
+    return dnnl_memory_get_memory_desc(memory, &md) == dnnl_success &&
+           dnnl_memory_desc_equal(md, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0));
+}
+
 // A memory object over `data` for one operand of a primitive (same calls in both generations).
 static inline dnnl_status_t rot_dnn_operand(dnnl_memory_t *out, dnnl_engine_t engine,
                                             const_dnnl_primitive_desc_t pd, dnnl_query_t what,
