@@ -103,8 +103,15 @@ int rot_fs_mkdirs(const char *path, rot_err *err)
         if (part[i] != '/' && part[i] != 0) continue;
         char kept = part[i];
         part[i] = 0;
-        if (mkdir(part, 0777) < 0 && errno != EEXIST)
+        if (mkdir(part, 0777) == 0) {
+            // What is synced in a folder is lost with it if its own name is not on the disk. A
+            // parent that may not be read cannot be synced: no reason to stop.
+            char parent[4096];
+            rot_fs_dirname(part, parent, sizeof parent);
+            rot_fs_sync_dir(parent, NULL);
+        } else if (errno != EEXIST) {
             return rot_err_errno(err, errno, "create folder", part);
+        }
         part[i] = kept;
     }
     if (!rot_fs_is_dir(path)) ROT_FAIL(err, ROT_ERR_IO, "%s: not a folder", path);
