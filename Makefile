@@ -1,6 +1,7 @@
 # make            the program, the library                     make check        install what is missing, all tests
 # make demo       install what is missing, the main job        make check-peers  against Pillow, tokenizers, torch
 # make install    PREFIX=/usr/local DESTDIR=                   make lint         include rules, formatting
+# make check-faults   kills, power failures and damage by the hundred
 # make SAN=asan|tsan check                                     make bench        ratios to peers and ceilings
 
 PREFIX ?= /usr/local
@@ -106,11 +107,21 @@ test-%: # builds and runs the unit tests of one module
 	@$(MAKE) --no-print-directory $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_$*.c tests/unit/test_$*_*.c))
 	@set -e; for t in $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_$*.c tests/unit/test_$*_*.c)); do echo "== $$t"; $$t; done
 
-tests: all $(UNIT)
+# Preloaded by tests/faults: makes calls fail, logs writes and syncs.
+$(BUILD)/tests/faults_shim.so: tests/faults/shim.c
+	@mkdir -p $(@D)
+	@echo "  cc $<"; $(CC) -std=c17 -D_GNU_SOURCE $(WARN) -O1 -shared -fPIC -o $@ $< -ldl -lpthread
+
+tests: all $(UNIT) $(BUILD)/tests/faults_shim.so
 
 check: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) tests
 	@BUILD=$(BUILD) SAN=$(SAN) tests/run
+
+# 200 kills, 500 power failures and so on: minutes.
+check-faults: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) tests
+	@BUILD=$(BUILD) SAN=$(SAN) ROT_FAULTS=full tests/run tests/faults/*.sh
 
 check-peers: deps
 	@tools/install-peers $(VENV)
@@ -148,6 +159,6 @@ install: all
 clean:
 	rm -rf build/* build-asan build-tsan build-ubsan
 
-.PHONY: all packages-present deps tests check check-peers bench demo lint docs install clean
+.PHONY: all packages-present deps tests check check-faults check-peers bench demo lint docs install clean
 .DELETE_ON_ERROR:
 -include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(UNIT:=.d) $(BENCH:=.d)
