@@ -1,5 +1,7 @@
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -36,8 +38,18 @@ static void print_verbs(FILE *out)
         fprintf(out, "  %-11s %s\n", verbs[i].name, verbs[i].summary);
 }
 
+// A stream that the caller closed would be the number of the next file opened, and words would go
+// into a shard. Its place is taken; stdout's for reading alone, so that data is not lost silently.
+static void hold_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)!open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv)
 {
+    hold_streams();
     argp_err_exit_status = CLI_EXIT_USAGE;
     if (argc < 2) {
         print_verbs(stderr);

@@ -36,4 +36,7 @@ rotoscope --help >/dev/full 2>err.txt
 grep -q "stdout" err.txt || fail "a full disk is not named"
 rotoscope doctor --json >/dev/full 2>err.txt
 [ $? = 1 ] || fail "doctor into a full disk"
+
+"$ROTOSCOPE" --help >&- 2>err.txt
+[ $? = 1 ] || fail "help into a closed stdout"
 finish

@@ -40,6 +40,12 @@ case $got in 75) ;; 0) echo "note: the build was done before the signal" ;; *) f
 expect 0 "" rotoscope build -q -c stopped.yaml
 [ "$(root_of out-stopped/stopped.json)" = "$want" ] || fail "another root after SIGTERM"
 
+# A closed stderr: its number is not given to a file of the root, which words would then go into.
+config closed rows.jsonl "$small"
+"$ROTOSCOPE" build -c closed.yaml >/dev/null 2>&- || fail "a build without stderr"
+grep -rqF "rows/s" out-closed && fail "progress in a file of the root"
+[ ! -s out-closed/.rotoscope/lock ] || fail "words in the lock"
+
 # A plan, or a build that fails before its first row, makes no root.
 expect 0 "new" rotoscope build -c whole.yaml --plan --set root=out-plan
 expect 2 "nofont.ttf" rotoscope build -c whole.yaml --set root=out-plan --set 'render.fonts=[nofont.ttf]'
