@@ -159,9 +159,9 @@ int rot_stage_transcode(rot_stage *from, const char *dir, const rot_stage_spec *
 
 /* ---- repair ---------------------------------------------------------------------------------- */
 
-// A published shard as it lies in `dir`, whatever is left of it: all of its records are bad if it is
-// not there. `known` (may be NULL) is the stage opened by its stage.json, which says what the shard
-// must be; without it a record is believed by its own hash and its place.
+// A published shard as it lies in `dir`, whatever is left of it: all of its records are bad if it
+// is not there. `known` (may be NULL) is the stage opened by its stage.json, which says what the
+// shard must be; without it a record is believed by its own hash and its place.
 typedef struct rot_salvage rot_salvage; // one thread at a time
 int rot_salvage_open(const char *dir, const rot_stage_spec *spec, uint32_t shard,
                      const rot_stage *known, rot_salvage **out, rot_err *err);
