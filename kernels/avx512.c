@@ -4,28 +4,54 @@
 #include "kernels/avx512.h"
 
 #define AVX512 ROT_AVX512_TARGET
+#define AVX512_INLINE ROT_AVX512_INLINE
+
+// Sums run in four chains of sixteen, so that they wait for memory and not for each other; the rest
+// of a row joins the first.
+AVX512_INLINE float sum_of(const __m512 *sums)
+{
+    return _mm512_reduce_add_ps(
+        _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
+}
+
+AVX512_INLINE __m512 normed(__m512 x, __m512 mean, __m512 scale, __m512 gamma, __m512 beta)
+{
+    __m512 y = _mm512_mul_ps(_mm512_sub_ps(x, mean), scale);
+    return _mm512_fmadd_ps(y, gamma, beta);
+}
 
 AVX512 void rot_avx512_layer_norm_row(const float *x, size_t width, float eps, const float *gamma,
                                       const float *beta, uint16_t *out)
 {
-    __m512 sum = _mm512_setzero_ps();
-    for (size_t i = 0; i < width; i += 16)
-        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(rot_avx512_lanes(i, width), x + i));
-    __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / (float)width);
-    sum = _mm512_setzero_ps();
-    for (size_t i = 0; i < width; i += 16) {
+    enum { STEP = 64 };
+    size_t whole = width / STEP * STEP, i;
+    __m512 sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
+                      _mm512_setzero_ps()};
+    for (i = 0; i < whole; i += STEP)
+        for (int c = 0; c < 4; c++)
+            sums[c] = _mm512_add_ps(sums[c], _mm512_loadu_ps(x + i + 16 * c));
+    for (; i < width; i += 16)
+        sums[0] = _mm512_add_ps(sums[0], _mm512_maskz_loadu_ps(rot_avx512_lanes(i, width), x + i));
+    __m512 mean = _mm512_set1_ps(sum_of(sums) / (float)width);
+    for (int c = 0; c < 4; c++) sums[c] = _mm512_setzero_ps();
+    for (i = 0; i < whole; i += STEP)
+        for (int c = 0; c < 4; c++) {
+            __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + i + 16 * c), mean);
+            sums[c] = _mm512_fmadd_ps(d, d, sums[c]);
+        }
+    for (; i < width; i += 16) {
         __mmask16 m = rot_avx512_lanes(i, width);
         __m512 d = _mm512_maskz_sub_ps(m, _mm512_maskz_loadu_ps(m, x + i), mean);
-        sum = _mm512_fmadd_ps(d, d, sum);
+        sums[0] = _mm512_fmadd_ps(d, d, sums[0]);
     }
-    float variance = _mm512_reduce_add_ps(sum) / (float)width;
+    float variance = sum_of(sums) / (float)width;
     __m512 scale = _mm512_set1_ps(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(variance + eps))));
-    for (size_t i = 0; i < width; i += 16) {
+    for (i = 0; i < width; i += 16) {
         __mmask16 m = rot_avx512_lanes(i, width);
-        __m512 y = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), mean), scale);
-        y = _mm512_fmadd_ps(y, _mm512_maskz_loadu_ps(m, gamma + i),
-                            _mm512_maskz_loadu_ps(m, beta + i));
-        _mm256_mask_storeu_epi16(out + i, m, rot_avx512_to_bf16(y));
+        rot_avx512_store_bf16(out + i, m,
+                              normed(_mm512_maskz_loadu_ps(m, x + i), mean, scale,
+                                     _mm512_maskz_loadu_ps(m, gamma + i),
+                                     _mm512_maskz_loadu_ps(m, beta + i)));
     }
 }
 
@@ -38,8 +64,8 @@ AVX512 void rot_avx512_rope_row(const uint16_t *x, const float *cosines, const f
         __m512 c = _mm512_maskz_loadu_ps(m, cosines + i), s = _mm512_maskz_loadu_ps(m, sines + i);
         __m512 first = _mm512_fnmadd_ps(b, s, _mm512_mul_ps(a, c));
         __m512 second = _mm512_fmadd_ps(a, s, _mm512_mul_ps(b, c));
-        _mm256_mask_storeu_epi16(out + i, m, rot_avx512_to_bf16(first));
-        _mm256_mask_storeu_epi16(out + half + i, m, rot_avx512_to_bf16(second));
+        rot_avx512_store_bf16(out + i, m, first);
+        rot_avx512_store_bf16(out + half + i, m, second);
     }
 }
 
@@ -57,7 +83,7 @@ AVX512 float rot_avx512_softmax_row(const float *scores, size_t n, float scale, 
         __m512 s = _mm512_sub_ps(_mm512_maskz_loadu_ps(m, scores + i), maximum);
         __m512 e = rot_avx512_exp2(_mm512_mul_ps(s, factor));
         sum = _mm512_mask_add_ps(sum, m, sum, e);
-        _mm256_mask_storeu_epi16(p + i, m, rot_avx512_to_bf16(e));
+        rot_avx512_store_bf16(p + i, m, e);
     }
     return _mm512_reduce_add_ps(sum);
 }
@@ -67,7 +93,7 @@ AVX512 void rot_avx512_scale_row(const float *x, size_t n, float factor, uint16_
     for (size_t i = 0; i < n; i += 16) {
         __mmask16 m = rot_avx512_lanes(i, n);
         __m512 y = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), _mm512_set1_ps(factor));
-        _mm256_mask_storeu_epi16(out + i, m, rot_avx512_to_bf16(y));
+        rot_avx512_store_bf16(out + i, m, y);
     }
 }
 
@@ -75,7 +101,7 @@ AVX512 void rot_avx512_round_row(const float *x, size_t n, uint16_t *out)
 {
     for (size_t i = 0; i < n; i += 16) {
         __mmask16 m = rot_avx512_lanes(i, n);
-        _mm256_mask_storeu_epi16(out + i, m, rot_avx512_to_bf16(_mm512_maskz_loadu_ps(m, x + i)));
+        rot_avx512_store_bf16(out + i, m, _mm512_maskz_loadu_ps(m, x + i));
     }
 }
 

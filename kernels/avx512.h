@@ -41,6 +41,15 @@ ROT_AVX512_INLINE __m256i rot_avx512_to_bf16(__m512 x)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
 }
 
+// Lanes m of x, rounded. A masked store costs several whole ones, so whole vectors go without.
+ROT_AVX512_INLINE void rot_avx512_store_bf16(uint16_t *p, __mmask16 m, __m512 x)
+{
+    if (m == 0xffff)
+        _mm256_storeu_si256((__m256i *)(void *)p, rot_avx512_to_bf16(x));
+    else
+        _mm256_mask_storeu_epi16(p, m, rot_avx512_to_bf16(x));
+}
+
 ROT_AVX512_INLINE __m512 rot_avx512_from_bf16(const uint16_t *p, __mmask16 m)
 {
     __m512i u = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p));
