@@ -77,7 +77,9 @@ int rot_fs_write_atomic(const char *path, const void *bytes, size_t n_bytes, rot
     if (stat(path, &st) == 0 &&
         !S_ISREG(st.st_mode)) // a rename would put a file in a device's place
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: not a regular file", path);
-    if (snprintf(tmp, sizeof tmp, "%s.tmp.%ld", path, (long)getpid()) >= (int)sizeof tmp)
+    char host[65] = ""; // processes of two machines may have one pid
+    gethostname(host, sizeof host - 1);
+    if (snprintf(tmp, sizeof tmp, "%s.tmp.%s.%ld", path, host, (long)getpid()) >= (int)sizeof tmp)
         ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return rot_err_errno(err, errno, "create", tmp);
@@ -155,11 +157,11 @@ void rot_fs_dirname(const char *path, char *out, size_t capacity)
     snprintf(out, capacity, "%.*s", (int)n, slash ? path : ".");
 }
 
-int rot_fs_lock(const char *path, int *fd, rot_err *err)
+static int take_lock(const char *path, int operation, int *fd, rot_err *err)
 {
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (file < 0) return rot_err_errno(err, errno, "create", path);
-    if (flock(file, LOCK_EX | LOCK_NB) < 0) {
+    if (flock(file, operation | LOCK_NB) < 0) {
         int error = errno;
         close(file);
         if (error == EWOULDBLOCK)
@@ -168,6 +170,16 @@ int rot_fs_lock(const char *path, int *fd, rot_err *err)
     }
     *fd = file;
     return 0;
+}
+
+int rot_fs_lock(const char *path, int *fd, rot_err *err)
+{
+    return take_lock(path, LOCK_EX, fd, err);
+}
+
+int rot_fs_lock_shared(const char *path, int *fd, rot_err *err)
+{
+    return take_lock(path, LOCK_SH, fd, err);
 }
 
 int rot_fs_map(const char *path, rot_map *out, rot_err *err)

@@ -10,8 +10,8 @@
 
 // The whole file, with a NUL behind it; the caller frees *bytes. ROT_ERR_MISSING: no such file.
 int rot_fs_read(const char *path, char **bytes, size_t *n_bytes, rot_err *err);
-// Writes path.tmp.PID beside it, syncs, renames over `path`, syncs the folder: old or new, never
-// half.
+// Writes path.tmp.HOST.PID beside it, syncs, renames over `path`, syncs the folder: old or new,
+// never half.
 int rot_fs_write_atomic(const char *path, const void *bytes, size_t n_bytes, rot_err *err);
 int rot_fs_mkdirs(const char *path, rot_err *err); // like mkdir -p
 int rot_fs_sync_dir(const char *path, rot_err *err);
@@ -25,6 +25,8 @@ void rot_fs_dirname(const char *path, char *out, size_t capacity);
 // Exclusive lock on `path` (created); *fd is kept open as long as the lock is held. The kernel lets
 // go when the process ends, however it ends. ROT_ERR_LOCKED: another process has it.
 int rot_fs_lock(const char *path, int *fd, rot_err *err);
+// The same, held by any number of processes at once; it and the exclusive one exclude each other.
+int rot_fs_lock_shared(const char *path, int *fd, rot_err *err);
 
 // A file mapped for reading. An empty file gives size 0 and no map.
 typedef struct rot_map {
