@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "shards/leftover.h"
 #include "shards/shard.h"
 #include "shards/writer.h"
 
@@ -22,12 +23,14 @@ static int complete(rot_shard_writer *w, rot_err *err)
     ROT_TRY(rot_writer_pwrite(w, meta, sizeof meta, 0, err));
     if (ftruncate(w->fd, (off_t)(at + n_tail)) < 0)
         return rot_writer_errno(w, errno, "truncate", err);
-    if (fsync(w->fd) < 0) return rot_writer_errno(w, errno, "sync", err);
+    rc = fsync(w->fd) < 0 ? rot_writer_errno(w, errno, "sync", err) : 0;
     int fd = w->fd;
     w->fd = -1;
     // A network file system may tell of a failed write only here.
-    if (close(fd) < 0) return rot_err_errno(err, errno, "close", w->tmp);
-    return 0;
+    if (close(fd) < 0 && rc == 0) rc = rot_err_errno(err, errno, "close", w->tmp);
+    // The kernel forgets what it could not write, and would show it until memory is short.
+    if (rc < 0) unlink(w->tmp);
+    return rc;
 }
 
 // Another rank was first. Content is deterministic, so its shard must be ours.
@@ -47,26 +50,41 @@ static int check_winner(const rot_shard_writer *w, rot_err *err)
 }
 
 // Like link(2) sets errno. File systems without hard links rename, and never over another's shard.
-static int take_name(const rot_shard_writer *w)
+static int take_name(const char *tmp, const char *path)
 {
-    if (link(w->tmp, w->path) == 0) return 0;
+    if (link(tmp, path) == 0) return 0;
+    // Another rank finished the stage and swept this one away: what counts is whose name it is.
+    if (errno == ENOENT && rot_fs_is_file(path)) errno = EEXIST;
     if (errno != EPERM && errno != ENOTSUP && errno != ENOSYS) return -1;
-    return renameat2(AT_FDCWD, w->tmp, AT_FDCWD, w->path, RENAME_NOREPLACE);
+    return renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE);
+}
+
+// From scratch into the root. Nothing stays there of a copy that failed.
+static int bring_near(const rot_shard_writer *w, rot_err *err)
+{
+    return w->near[0] && !rot_fs_is_file(w->path) ? rot_shard_copy(w->tmp, w->near, err) : 0;
 }
 
 static int publish(rot_shard_writer *w, rot_err *err)
 {
     char parent[PATH_MAX];
+    int rc = 0;
     if (w->failed) ROT_FAIL(err, ROT_ERR_IO, "%s: a write failed before", w->tmp);
     ROT_TRY(rot_packer_flush(&w->packer, err));
     if (w->ledger.now.n_rows != w->ledger.n_rows)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: published with %zu of %llu rows", w->path,
                  w->ledger.now.n_rows, (unsigned long long)w->ledger.n_rows);
     ROT_TRY(complete(w, err));
-    if (take_name(w) < 0) {
-        if (errno != EEXIST) return rot_err_errno(err, errno, "publish as", w->path);
-        ROT_TRY(check_winner(w, err));
+    ROT_TRY(bring_near(w, err));
+    if (take_name(w->near[0] ? w->near : w->tmp, w->path) < 0) {
+        int error = errno;
+        if (error == EEXIST)
+            rc = check_winner(w, err);
+        else
+            rc = rot_err_errno(err, error, "publish as", w->path);
     }
+    if (w->near[0]) unlink(w->near);
+    ROT_TRY(rc);
     ROT_TRY(rot_fs_sync_dir(w->dir, err));
     rot_fs_dirname(w->dir, parent, sizeof parent);
     ROT_TRY(rot_fs_sync_dir(parent, err));

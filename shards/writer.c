@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "shards/leftover.h"
 #include "shards/unit.h"
 
 int rot_writer_errno(rot_shard_writer *writer, int error_number, const char *what, rot_err *err)
@@ -153,17 +154,15 @@ void rot_shard_writer_close(rot_shard_writer **writer)
     rot_writer_free(writer);
 }
 
-static int name_files(rot_shard_writer *w, const char *dir, const char *owner, rot_err *err)
+static int name_files(rot_shard_writer *w, const char *dir, const char *scratch, const char *owner,
+                      rot_err *err)
 {
-    if (owner && (!*owner || strchr(owner, '/')))
-        ROT_FAIL(err, ROT_ERR_USAGE, "'%s' cannot be part of a file's name", owner);
+    uint32_t shard = w->ledger.shard;
     if (snprintf(w->dir, sizeof w->dir, "%s", dir) >= (int)sizeof w->dir)
         ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", dir);
-    ROT_TRY(rot_shard_path(w->path, sizeof w->path, dir, w->ledger.shard, err));
-    if (snprintf(w->tmp, sizeof w->tmp, "%s%s%s.tmp", w->path, owner ? "." : "",
-                 owner ? owner : "") >= (int)sizeof w->tmp)
-        ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", w->path);
-    return 0;
+    ROT_TRY(rot_shard_path(w->path, sizeof w->path, dir, shard, err));
+    if (scratch) ROT_TRY(rot_shard_tmp_path(w->near, dir, NULL, shard, owner, err));
+    return rot_shard_tmp_path(w->tmp, dir, scratch, shard, owner, err);
 }
 
 // Starts the file: two pages, empty but for the note. LMDB refuses them until the shard is
@@ -211,9 +210,9 @@ static int open_tmp(rot_shard_writer *w, rot_err *err)
     return st.st_size > 0 ? resume(w, err) : start(w, err);
 }
 
-int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t shard,
-                          const char *owner, rot_shard_writer **out, uint64_t *next_row,
-                          rot_err *err)
+int rot_shard_writer_open_scratch(const char *dir, const char *scratch, const rot_stage_spec *spec,
+                                  uint32_t shard, const char *owner, rot_shard_writer **out,
+                                  uint64_t *next_row, rot_err *err)
 {
     int rc = 0;
     *out = NULL;
@@ -225,8 +224,9 @@ int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t 
     if (!w) return rot_no_memory(err, sizeof *w, "writer");
     w->fd = -1;
     w->ledger.shard = shard;
-    ROT_GO(name_files(w, dir, owner, err));
+    ROT_GO(name_files(w, dir, scratch, owner, err));
     ROT_GO(rot_fs_mkdirs(dir, err));
+    if (scratch) ROT_GO(rot_fs_mkdirs(scratch, err));
     if (rot_fs_is_file(w->path)) {
         unlink(w->tmp); // of a build that was killed right after publishing
         ROT_FAIL_GO(err, ROT_ERR_NOT_FOUND, "%s is published already", w->path);
@@ -243,4 +243,11 @@ int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t 
 done:
     rot_writer_free(&w);
     return rc;
+}
+
+int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t shard,
+                          const char *owner, rot_shard_writer **out, uint64_t *next_row,
+                          rot_err *err)
+{
+    return rot_shard_writer_open_scratch(dir, NULL, spec, shard, owner, out, next_row, err);
 }

@@ -70,6 +70,19 @@ typedef struct rot_shard_writer rot_shard_writer;
 int rot_shard_writer_open(const char *dir, const rot_stage_spec *spec, uint32_t shard,
                           const char *owner, rot_shard_writer **out, uint64_t *next_row,
                           rot_err *err);
+// The same with the .tmp in `scratch` (a folder of this machine, made if absent; NULL: in `dir`):
+// publishing syncs it, copies it into `dir`, syncs that, links it.
+int rot_shard_writer_open_scratch(const char *dir, const char *scratch, const rot_stage_spec *spec,
+                                  uint32_t shard, const char *owner, rot_shard_writer **out,
+                                  uint64_t *next_row, rot_err *err);
+// Before opening: if `owner` has no .tmp of this shard, takes up the longest that lies in `dir`.
+// One without an owner is renamed, that of another owner copied, since he may wake up and write;
+// its original goes if is_dead(him) (may be NULL). 1: there was one.
+int rot_shard_adopt(const char *dir, const char *scratch, uint32_t shard, const char *owner,
+                    bool (*is_dead)(const char *owner), rot_err *err);
+// After closing: leaves the .tmp in `dir`, without an owner, to whoever goes on; removes it if the
+// shard is published.
+void rot_shard_leave(const char *dir, const char *scratch, uint32_t shard, const char *owner);
 // Row must be the next one. Commits by itself after every layout.commit_samples rows; the payload
 // is copied before the call returns.
 int rot_shard_writer_append(rot_shard_writer *writer, uint64_t row, const rot_record *record,
