@@ -6,7 +6,16 @@
 #include "cli/cli.h"
 #include "cli/progress.h"
 
-enum { KEY_SET = 1, KEY_PLAN, KEY_REHASH, MAX_SETS = 256 };
+enum {
+    KEY_SET = 1,
+    KEY_PLAN,
+    KEY_REHASH,
+    KEY_RANK,
+    KEY_RANKS,
+    KEY_STALE,
+    KEY_SCRATCH,
+    MAX_SETS = 256
+};
 
 typedef struct arguments {
     cli_common common;
@@ -14,6 +23,9 @@ typedef struct arguments {
     const char *sets[MAX_SETS];
     int n_sets;
     bool plan, rehash;
+    int rank, ranks; // -1: not given
+    double stale_seconds;
+    const char *scratch;
 } arguments;
 
 static const struct argp_option options[] = {
@@ -21,7 +33,21 @@ static const struct argp_option options[] = {
     {"set", KEY_SET, "KEY=VALUE", 0, "override a key of the config, such as render.size_px=24", 0},
     {"plan", KEY_PLAN, 0, 0, "show stages, what is reused, bytes and time; build nothing", 0},
     {"rehash", KEY_REHASH, 0, 0, "forget remembered hashes of big files", 0},
+    {"rank", KEY_RANK, "R", 0, "this process is rank R of --ranks N that share the root", 1},
+    {"ranks", KEY_RANKS, "N", 0,
+     "(default: as torchrun, Open MPI, PMI or Slurm say in the environment)", 1},
+    {"stale", KEY_STALE, "SECONDS", 0, "take over the work of a rank silent for so long (60)", 1},
+    {"scratch", KEY_SCRATCH, "DIR", 0, "write unfinished shards there, on this machine's disk", 1},
     {0}};
+
+static double number(struct argp_state *state, const char *option, const char *text, double max)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= 0 && value <= max))
+        argp_error(state, "%s takes a number from 0 to %.0f, not '%s'", option, max, text);
+    return value;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -38,6 +64,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_PLAN: a->plan = true; return 0;
     case KEY_REHASH: a->rehash = true; return 0;
+    case KEY_RANK: a->rank = (int)number(state, "--rank", arg, 1 << 24); return 0;
+    case KEY_RANKS: a->ranks = (int)number(state, "--ranks", arg, 1 << 24); return 0;
+    case KEY_STALE: a->stale_seconds = number(state, "--stale", arg, 1e6); return 0;
+    case KEY_SCRATCH: a->scratch = arg; return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s' (a config is given with -c)", arg);
         return 0;
@@ -107,7 +137,7 @@ int cli_build(int argc, char **argv)
 {
     static const struct argp argp = {
         options, parse, "-c CONFIG", "Makes or resumes a dataset.", cli_children, 0, 0};
-    arguments a = {0};
+    arguments a = {.rank = -1, .ranks = -1};
     rot_err err = {0};
     rot_config *config = NULL;
     cli_progress progress;
@@ -122,6 +152,10 @@ int cli_build(int argc, char **argv)
     build.progress = cli_progress_show;
     build.note = cli_progress_note;
     build.user = &progress;
+    build.rank = a.rank;
+    build.ranks = a.ranks;
+    build.stale_seconds = a.stale_seconds;
+    build.scratch = a.scratch;
     int rc = a.plan ? rot_build_plan(config, &build, &json, &err)
                     : rot_build(config, &build, &json, &err);
     cli_progress_close(&progress);

@@ -11,13 +11,14 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/threads.h"
+#include "pipeline/build.h"
 #include "pipeline/dataset.h"
 #include "pipeline/job.h"
 #include "pipeline/stage_note.h"
 
 rot_build_options rot_build_options_default(void)
 {
-    return (rot_build_options){.size = sizeof(rot_build_options)};
+    return (rot_build_options){.size = sizeof(rot_build_options), .rank = -1, .ranks = -1};
 }
 
 void rot_job_note(const rot_job *job, const char *format, ...)
@@ -89,40 +90,50 @@ static int make_embeds(rot_job *job, const void *from, const rot_stage_plan *pla
 }
 
 // A kill may leave a .tmp beside what it became; once the stage is finished nobody goes on with it.
-static void sweep(const char *dir)
+static void sweep(const char *dir, bool all)
 {
     DIR *folder = opendir(dir);
     if (!folder) return;
     for (struct dirent *e; (e = readdir(folder));)
-        if (strstr(e->d_name, ".tmp")) unlinkat(dirfd(folder), e->d_name, 0);
+        if (strstr(e->d_name, ".tmp") && (all || !strncmp(e->d_name, "shard-", 6)))
+            unlinkat(dirfd(folder), e->d_name, 0);
     closedir(folder);
 }
 
-// Whatever the stage lacks, and its stage.json.
+int rot_stage_conclude(const rot_job *job, rot_stage_plan *plan, rot_err *err)
+{
+    uint8_t root[32];
+    ROT_TRY(rot_stage_finish(plan->dir, &plan->spec, root, err));
+    // Another rank may be writing the same stage.json.
+    sweep(plan->dir, !job->team);
+    return rot_stage_plan_refresh(plan, err);
+}
+
+// Whatever the stage lacks, and its stage.json. Without `make`: what comes before the making.
 static int complete(rot_job *job, rot_make *make, const void *from, rot_stage_plan *plan,
                     rot_err *err)
 {
     if (plan->done) return 0;
     char sibling[4096];
-    uint8_t root[32];
     ROT_TRY(rot_stage_note_write(job, plan, err));
     ROT_TRY(find_sibling(job, plan, sibling, err));
     if (sibling[0]) {
         rot_job_note(job, "%s of split %s: transcoding %s", plan->stage, plan->split, sibling);
         ROT_TRY(transcode(sibling, plan, err));
-    } else {
+    } else if (make) {
         ROT_TRY(make(job, from, plan, err));
+    } else {
+        return 0;
     }
-    ROT_TRY(rot_stage_finish(plan->dir, &plan->spec, root, err));
-    sweep(plan->dir);
-    return rot_stage_plan_refresh(plan, err);
+    return rot_stage_conclude(job, plan, err);
 }
 
-// All stages of one split, planned and, if `write`, made. Embeds cannot be planned before the
-// images are there, since they depend on their root.
-static int build_split(rot_job *job, const rot_split_config *split, bool write, rot_split_plan *out,
-                       rot_err *err)
+// All stages of one split, planned and made as far as `depth` says. Embeds cannot be planned before
+// the images are there, since they depend on their root.
+static int build_split(rot_job *job, const rot_split_config *split, rot_build_depth depth,
+                       rot_split_plan *out, rot_err *err)
 {
+    bool write = depth != ROT_BUILD_PLAN;
     const rot_config *config = job->config;
     ROT_TRY(rot_scan_split(job, split, &out->scan, err));
     ROT_TRY(rot_plan_tokens(job, split, &out->scan, &out->stages[0], err));
@@ -135,7 +146,8 @@ static int build_split(rot_job *job, const rot_split_config *split, bool write, 
     if (!out->stages[1].done || !config->has_encode) return 0;
     ROT_TRY(rot_plan_embeds(job, split, &out->scan, out->stages[1].root, &out->stages[2], err));
     out->n_stages = 3;
-    if (write) ROT_TRY(complete(job, make_embeds, &out->stages[1], &out->stages[2], err));
+    rot_make *make = depth == ROT_BUILD_ALL ? make_embeds : NULL;
+    if (write) ROT_TRY(complete(job, make, &out->stages[1], &out->stages[2], err));
     return 0;
 }
 
@@ -160,19 +172,19 @@ static int n_wanted(const rot_config *config)
     return config->has_encode ? 3 : config->has_render ? 2 : 1;
 }
 
-static void free_plans(rot_split_plan *plans, int n)
+void rot_split_plans_free(rot_split_plan *plans, int n)
 {
     for (int i = 0; plans && i < n; i++)
         for (int j = 0; j < 3; j++) rot_stage_plan_free(&plans[i].stages[j]);
     rot_free(plans);
 }
 
-static int build_all(rot_job *job, bool write, rot_split_plan *plans, bool *complete_out,
+int rot_build_splits(rot_job *job, rot_build_depth depth, rot_split_plan *plans, bool *complete_out,
                      rot_err *err)
 {
     *complete_out = true;
     for (int i = 0; i < job->config->n_splits; i++) {
-        ROT_TRY(build_split(job, &job->config->splits[i], write, &plans[i], err));
+        ROT_TRY(build_split(job, &job->config->splits[i], depth, &plans[i], err));
         rot_split_plan *plan = &plans[i];
         if (plan->n_stages < n_wanted(job->config)) *complete_out = false;
         for (int j = 0; j < plan->n_stages; j++)
@@ -182,7 +194,7 @@ static int build_all(rot_job *job, bool write, rot_split_plan *plans, bool *comp
 }
 
 // What the config names is looked at before the first row is worked on, however late it is needed.
-static int check_named(rot_job *job, rot_err *err)
+int rot_job_check_named(rot_job *job, rot_err *err)
 {
     const rot_config *config = job->config;
     if (config->has_render) {
@@ -200,12 +212,16 @@ int rot_build(const rot_config *config, const rot_build_options *options, char *
     int rc = 0, lock = -1;
     bool is_complete = false;
     char path[4096];
+    rot_ranks ranks;
+    ROT_TRY(rot_ranks_detect(options->rank, options->ranks, &ranks, err));
+    // A launcher that starts one process may start it again beside a first one that lives on.
+    if (strcmp(ranks.launcher, "none")) return rot_build_ranked(config, options, &ranks, json, err);
     rot_split_plan *plans = rot_calloc((size_t)config->n_splits, sizeof *plans);
     if (!plans) return rot_no_memory(err, 0, "plans");
     ROT_GO(rot_job_open(&job, config, options, err));
-    ROT_GO(check_named(&job, err));
+    ROT_GO(rot_job_check_named(&job, err));
     // A finished build answers without a lock, so on a read-only root too.
-    ROT_GO(build_all(&job, false, plans, &is_complete, err));
+    ROT_GO(rot_build_splits(&job, ROT_BUILD_PLAN, plans, &is_complete, err));
     if (!is_complete || !rot_dataset_is_current(config, plans)) {
         ROT_GO(rot_fs_join(path, sizeof path, config->root, ".rotoscope", err));
         ROT_GO(rot_fs_mkdirs(path, err));
@@ -215,17 +231,17 @@ int rot_build(const rot_config *config, const rot_build_options *options, char *
             rot_err_set(err, rc, "%s: another build is using this root", config->root);
         ROT_GO(rc);
         ROT_GO(rot_dataset_write_pending(config, err));
-        free_plans(plans, config->n_splits);
+        rot_split_plans_free(plans, config->n_splits);
         plans = rot_calloc((size_t)config->n_splits, sizeof *plans);
         if (!plans) ROT_GO(rot_no_memory(err, 0, "plans"));
-        ROT_GO(build_all(&job, true, plans, &is_complete, err));
+        ROT_GO(rot_build_splits(&job, ROT_BUILD_ALL, plans, &is_complete, err));
         ROT_GO(rot_dataset_write(config, plans, err));
     }
     ROT_GO(rot_check_policies(config, plans, err));
     if (json) ROT_GO(rot_dataset_text(config, json, err));
 done:
     rot_job_close(&job);
-    free_plans(plans, config->n_splits);
+    rot_split_plans_free(plans, config->n_splits);
     if (lock >= 0) close(lock);
     return rc;
 }
@@ -239,11 +255,11 @@ int rot_build_plan(const rot_config *config, const rot_build_options *options, c
     rot_split_plan *plans = rot_calloc((size_t)config->n_splits, sizeof *plans);
     if (!plans) return rot_no_memory(err, 0, "plans");
     ROT_GO(rot_job_open(&job, config, options, err));
-    ROT_GO(check_named(&job, err));
-    ROT_GO(build_all(&job, false, plans, &is_complete, err));
+    ROT_GO(rot_job_check_named(&job, err));
+    ROT_GO(rot_build_splits(&job, ROT_BUILD_PLAN, plans, &is_complete, err));
     ROT_GO(rot_plan_text(&job, plans, json, err));
 done:
     rot_job_close(&job);
-    free_plans(plans, config->n_splits);
+    rot_split_plans_free(plans, config->n_splits);
     return rc;
 }

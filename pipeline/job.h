@@ -13,6 +13,8 @@ typedef struct rot_job {
     rot_build_options options;
     int threads;
     rot_memo memo;
+    struct rot_team *team;         // one of many ranks; NULL: alone
+    struct rot_shard_queue *queue; // of a stage that ranks share; NULL: all of it is ours
     struct rot_mend *mend; // NULL but in a repair (mend.h)
     struct rot_places *places; // NULL until a row is refused after it was read
 } rot_job;
@@ -63,8 +65,13 @@ int rot_make_tokens(rot_job *job, const rot_split_config *split, const rot_stage
                     rot_err *err);
 int rot_make_images(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
                     rot_err *err);
+// Under job->queue: those shards that it gives.
 int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
                     rot_err *err);
+// What rot_make_embeds looks at first when it has no queue: images that the geometry does not take,
+// free space. `costs` (may be NULL): patches per shard that is not there yet.
+int rot_check_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
+                     uint64_t *costs, rot_err *err);
 
 // The record of a row without a sample; `cause` must live as long.
 rot_record rot_tombstone(const char *cause);

@@ -34,7 +34,7 @@ static int grid_of(const embeds_job *t, const rot_record *record, rot_grid *grid
 
 // Before the first sample: images that the geometry cannot take, and bytes against free space.
 static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_plan *plan,
-                     rot_err *err)
+                     uint64_t *costs, rot_err *err)
 {
     uint64_t bytes = 0, per_shard = plan->spec.layout.shard_samples;
     for (uint64_t row = 0; row < plan->spec.rows; row++) {
@@ -49,6 +49,7 @@ static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_
         int rc = grid_of(t, &record, &grid, err);
         if (rc == 0) {
             bytes += (uint64_t)grid.k * t->out_width * t->element_bytes + 48;
+            if (costs) costs[row / per_shard] += (uint64_t)grid.grid_h * (uint64_t)grid.grid_w;
             continue;
         }
         rot_err_prefix(err, "split %s, row %llu: ", from->split, (unsigned long long)row);
@@ -169,7 +170,7 @@ int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_pl
     int rc = 0;
     ROT_GO(rot_sink_open(&sink, job, plan, err));
     ROT_GO(open_all(&t, from, unit, err));
-    ROT_GO(preflight(&t, from, plan, err));
+    if (!job->queue) ROT_GO(preflight(&t, from, plan, NULL, err));
     for (uint64_t row = 0;;) {
         ROT_GO(rot_sink_seek(&sink, row, &row, err));
         if (row >= plan->spec.rows) break;
@@ -182,6 +183,16 @@ int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_pl
     if (t.seconds > 0) ROT_GO(rot_rate_remember(job, &t.info, t.flop / t.seconds, err));
 done:
     rot_sink_close(&sink);
+    close_all(&t);
+    return rc;
+}
+
+int rot_check_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
+                     uint64_t *costs, rot_err *err)
+{
+    embeds_job t = {.job = job};
+    int rc = open_all(&t, from, plan->spec.layout.commit_samples, err);
+    if (rc == 0) rc = preflight(&t, from, plan, costs, err);
     close_all(&t);
     return rc;
 }

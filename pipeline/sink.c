@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/fs.h"
 #include "pipeline/mend.h"
+#include "pipeline/shard_queue.h"
 
 double rot_seconds(void)
 {
@@ -18,6 +19,22 @@ int rot_sink_open(rot_sink *sink, const rot_job *job, const rot_stage_plan *plan
 {
     *sink = (rot_sink){.job = job, .plan = plan, .start_seconds = rot_seconds()};
     return rot_fs_mkdirs(plan->dir, err);
+}
+
+static rot_shard_queue *queue_of(const rot_sink *sink)
+{
+    return sink->job->queue;
+}
+
+// Whose name unfinished shards bear: a rank's, so that no two write one file.
+static const char *owner_of(const rot_sink *sink)
+{
+    return sink->job->team ? rot_team_owner(sink->job->team) : NULL;
+}
+
+static const char *scratch_of(const rot_sink *sink)
+{
+    return sink->job->options.scratch;
 }
 
 static int publish_full(rot_sink *sink, rot_err *err)
@@ -33,6 +50,12 @@ static void *publish(void *user)
     return NULL;
 }
 
+static int published(rot_sink *sink, int rc)
+{
+    if (rc == 0 && queue_of(sink)) rot_shard_queue_done(queue_of(sink), sink->full_shard);
+    return rc;
+}
+
 // What came of the shard that is being published, if there is one.
 static int join(rot_sink *sink, rot_err *err)
 {
@@ -40,7 +63,7 @@ static int join(rot_sink *sink, rot_err *err)
     pthread_join(sink->publisher, NULL);
     sink->publishing = false;
     if (sink->publish_rc < 0 && err) *err = sink->publish_err;
-    return sink->publish_rc;
+    return published(sink, sink->publish_rc);
 }
 
 static int start_publishing(rot_sink *sink, rot_err *err)
@@ -51,7 +74,24 @@ static int start_publishing(rot_sink *sink, rot_err *err)
     sink->writer = NULL;
     sink->publish_err = (rot_err){0};
     sink->publishing = pthread_create(&sink->publisher, NULL, publish, sink) == 0;
-    return sink->publishing ? 0 : publish_full(sink, err);
+    return sink->publishing ? 0 : published(sink, publish_full(sink, err));
+}
+
+// The shard to make next: that of `row`, or what the queue gives. False: there is none.
+static int next_shard(rot_sink *sink, uint64_t row, uint32_t *shard, rot_err *err)
+{
+    const rot_stage_spec *spec = &sink->plan->spec;
+    if (queue_of(sink)) return rot_shard_queue_next(queue_of(sink), shard, err);
+    *shard = (uint32_t)(row / spec->layout.shard_samples);
+    return row < spec->rows;
+}
+
+static int open_shard(rot_sink *sink, rot_err *err)
+{
+    const char *dir = sink->plan->dir, *owner = owner_of(sink), *scratch = scratch_of(sink);
+    ROT_TRY(rot_shard_adopt(dir, scratch, sink->shard, owner, rot_owner_is_dead, err));
+    return rot_shard_writer_open_scratch(dir, scratch, &sink->plan->spec, sink->shard, owner,
+                                         &sink->writer, &sink->next, err);
 }
 
 bool rot_sink_has_shard(const rot_job *job, const rot_stage_plan *plan, uint32_t shard)
@@ -62,21 +102,25 @@ bool rot_sink_has_shard(const rot_job *job, const rot_stage_plan *plan, uint32_t
 int rot_sink_seek(rot_sink *sink, uint64_t row, uint64_t *needed, rot_err *err)
 {
     const rot_stage_spec *spec = &sink->plan->spec;
-    while (row < spec->rows) {
+    for (uint32_t shard;;) {
         if (sink->writer) {
             *needed = sink->next;
             return 0;
         }
-        uint32_t shard = (uint32_t)(row / spec->layout.shard_samples);
+        int rc = next_shard(sink, row, &shard, err);
+        if (rc < 0) return rc;
+        if (!rc) break;
         uint64_t first, n;
         rot_shard_range(spec, shard, &first, &n);
         sink->shard = shard;
         sink->end = first + n;
         row = sink->end;
         if (rot_sink_has_shard(sink->job, sink->plan, shard)) continue;
-        int rc = rot_shard_writer_open(sink->plan->dir, spec, shard, NULL, &sink->writer,
-                                       &sink->next, err);
-        if (rc == ROT_ERR_NOT_FOUND) continue; // published since
+        rc = open_shard(sink, err);
+        if (rc == ROT_ERR_NOT_FOUND) { // published since
+            if (queue_of(sink)) rot_shard_queue_done(queue_of(sink), shard);
+            continue;
+        }
         if (rc < 0) return rc;
         if (sink->next == sink->end)
             ROT_TRY(start_publishing(sink, err));
@@ -116,6 +160,12 @@ int rot_sink_step(rot_sink *sink, rot_err *err)
                              .total = total,
                              .resumed = done > sink->made ? done - sink->made : 0,
                              .seconds = rot_seconds() - sink->start_seconds};
+    if (queue_of(sink) && sink->writer) {
+        uint64_t first, n;
+        rot_shard_range(&sink->plan->spec, sink->shard, &first, &n);
+        rot_shard_queue_report(queue_of(sink), sink->shard, sink->next - first, n,
+                               progress.seconds > 0 ? (double)sink->made / progress.seconds : 0);
+    }
     if (options->progress) options->progress(options->user, &progress);
     if (options->stop && *options->stop)
         ROT_FAIL(err, ROT_ERR_STOPPED,
@@ -128,7 +178,10 @@ int rot_sink_step(rot_sink *sink, rot_err *err)
 void rot_sink_close(rot_sink *sink)
 {
     join(sink, NULL);
+    if (!sink->writer) return;
     rot_shard_writer_close(&sink->writer);
+    if (owner_of(sink) || scratch_of(sink))
+        rot_shard_leave(sink->plan->dir, scratch_of(sink), sink->shard, owner_of(sink));
 }
 
 uint64_t rot_sink_window(const rot_sink *sink, uint64_t row, uint64_t n)

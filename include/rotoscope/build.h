@@ -30,9 +30,14 @@ typedef struct rot_build_options {
     // A line of news: a skipped row and the like; may be NULL.
     void (*note)(void *user, const char *message);
     void *user;
+    // This process is rank `rank` of `ranks` that build one root together (docs/scaling.md). Both
+    // -1: what a launcher's variables say (torchrun, Open MPI, PMI, Slurm), else alone.
+    int rank, ranks;
+    double stale_seconds; // a rank silent for so long has its work taken over; 0: 60
+    const char *scratch;  // folder of this machine for unfinished shards; NULL: in the root
 } rot_build_options;
 
-// All threads, no callbacks.
+// All threads, no callbacks, ranks by the environment.
 rot_build_options rot_build_options_default(void);
 
 // What a build would do: stages, which exist already, rows, bytes, an estimate of the time. JSON,
@@ -41,7 +46,9 @@ int rot_build_plan(const rot_config *config, const rot_build_options *options, c
                    rot_err *err);
 
 // Builds or resumes. *json: the dataset file's content. ROT_ERR_STOPPED: run again.
-// ROT_ERR_LOCKED: another build has the root.
+// ROT_ERR_LOCKED: another build has the root (ranks share it among themselves). ROT_ERR_USAGE: a
+// launcher's variables contradict each other. ROT_ERR_NOT_FOUND: this machine lacks the backend
+// that the ranks have planned. One of many ranks comes back when all is built, whoever built it.
 int rot_build(const rot_config *config, const rot_build_options *options, char **json,
               rot_err *err);
 
