@@ -85,7 +85,7 @@ int rot_report(const char *dataset_path, char **html, rot_err *err);
 // Synthetic data: `rows` samples like "gsm8k-aug" (word problems with equations, in its text format
 // and lengths), "gsm8k" (the same solved in words, GSM8K's JSONL), "prosqa" (questions on graphs,
 // Coconut's JSON) or "arithmetic" (chained, in GSM8k-Aug's format). The arithmetic is right; row i
-// is a function of seed and i alone, so the same seed writes the same bytes on every machine. `path`
+// is a function of seed and i alone, so the same seed writes the same bytes everywhere. `path`
 // appears when it is whole; "-" is standard output. ROT_ERR_USAGE: no such kind, no rows.
 int rot_init_data(const char *like, uint64_t rows, uint64_t seed, const char *path, rot_err *err);
 
