@@ -10,6 +10,28 @@ static const char *text_of(json_t *object, const char *key)
     return text ? text : "-";
 }
 
+static void print_claims(const json_t *claims, const char *what)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(claims, i, one)
+    {
+        printf("           %-7s %s %s  rank %lld of %lld  %s pid %lld  %lld s ago",
+               text_of(one, "state"), what, text_of(one, "of"),
+               (long long)json_integer_value(json_object_get(one, "rank")),
+               (long long)json_integer_value(json_object_get(one, "ranks")), text_of(one, "host"),
+               (long long)json_integer_value(json_object_get(one, "pid")),
+               (long long)json_integer_value(json_object_get(one, "age_seconds")));
+        if (json_integer_value(json_object_get(one, "rows")))
+            printf("  %lld of %lld rows, %.1f rows/s",
+                   (long long)json_integer_value(json_object_get(one, "row")),
+                   (long long)json_integer_value(json_object_get(one, "rows")),
+                   json_number_value(json_object_get(one, "rows_per_second")));
+        if (json_object_get(one, "error")) printf("  %s", text_of(one, "error"));
+        putchar('\n');
+    }
+}
+
 static void print_status(json_t *status)
 {
     size_t i;
@@ -26,9 +48,13 @@ static void print_status(json_t *status)
             printf("  %lld of %lld shards",
                    (long long)json_integer_value(json_object_get(one, "shards_done")),
                    (long long)json_integer_value(json_object_get(one, "shards")));
+        if (json_object_get(one, "eta_seconds"))
+            printf("  about %.0f s to go", json_number_value(json_object_get(one, "eta_seconds")));
         if (json_object_get(one, "error")) printf("  %s", text_of(one, "error"));
         putchar('\n');
+        print_claims(json_object_get(one, "claims"), "shard");
     }
+    print_claims(json_object_get(status, "preparing"), "prepare");
     if (json_object_get(status, "go_on")) printf("to go on: %s\n", text_of(status, "go_on"));
 }
 

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "pipeline/roots.h"
 #include "pipeline/stage_note.h"
+#include "pipeline/status_claims.h"
 
 static json_t *unfinished_shards(const char *dir)
 {
@@ -33,7 +34,23 @@ static json_t *unfinished_shards(const char *dir)
     return out;
 }
 
-static json_t *building_stage(const char *dir, bool busy, const char **dataset)
+// Rows left over the rows per second of those at work; none if nobody is.
+static json_t *eta(const json_t *claims, json_int_t rows_left)
+{
+    size_t i;
+    double rate = 0;
+    json_t *claim;
+    json_array_foreach(claims, i, claim)
+    {
+        const char *state = json_string_value(json_object_get(claim, "state"));
+        if (state && strcmp(state, "running")) continue;
+        rate += json_number_value(json_object_get(claim, "rows_per_second"));
+        rows_left -= json_integer_value(json_object_get(claim, "row"));
+    }
+    return rate > 0 && rows_left >= 0 ? json_real((double)rows_left / rate) : NULL;
+}
+
+static json_t *building_stage(const char *root, const char *dir, bool busy, const char **dataset)
 {
     json_t *note = rot_stage_note_read(dir);
     const char *stage = "?", *split = "?", *name = NULL;
@@ -42,23 +59,36 @@ static json_t *building_stage(const char *dir, bool busy, const char **dataset)
         json_unpack(note, "{s:s, s:s, s:s, s:I, s:I}", "stage", &stage, "split", &split, "dataset",
                     &name, "rows", &rows, "shard_samples", &per_shard);
     json_int_t shards = per_shard > 0 ? (rows + per_shard - 1) / per_shard : 0, done = 0;
-    for (json_int_t i = 0; i < shards; i++) done += rot_shard_is_published(dir, (uint32_t)i);
+    json_int_t rows_left = 0;
+    for (json_int_t i = 0; i < shards; i++) {
+        bool there = rot_shard_is_published(dir, (uint32_t)i);
+        done += there;
+        if (!there) rows_left += i + 1 < shards ? per_shard : rows - i * per_shard;
+    }
+    const char *slash = strrchr(dir, '/');
+    json_t *claims = rot_status_claims(root, slash ? slash + 1 : dir);
     json_t *out =
         json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "path", dir, "stage", stage, "split",
                   split, "state", busy ? "building" : "stopped", "rows", rows, "shards", shards,
                   "shards_done", done, "unfinished", unfinished_shards(dir));
+    json_t *seconds = eta(claims, rows_left);
+    if (out && seconds) json_object_set_new(out, "eta_seconds", seconds);
+    if (out)
+        json_object_set_new(out, "claims", claims);
+    else
+        json_decref(claims);
     if (name && !*dataset) *dataset = rot_strdup(name);
     json_decref(note);
     return out;
 }
 
-static json_t *stage_status(const char *dir, bool busy, const char **dataset)
+static json_t *stage_status(const char *root, const char *dir, bool busy, const char **dataset)
 {
     rot_stage *stage = NULL;
     rot_err err = {0};
     char path[4500];
     snprintf(path, sizeof path, "%s/stage.json", dir);
-    if (!rot_fs_is_file(path)) return building_stage(dir, busy, dataset);
+    if (!rot_fs_is_file(path)) return building_stage(root, dir, busy, dataset);
     if (rot_stage_open(dir, &stage, &err) < 0)
         return json_pack("{s:s, s:s, s:s}", "path", dir, "state", "failed", "error", err.message);
     const rot_stage_info *info = rot_stage_get_info(stage);
@@ -112,9 +142,10 @@ int rot_status(const char *path, char **json, rot_err *err)
         rot_dataset_close(&dataset);
     }
     for (int i = 0; i < stages.n; i++)
-        json_array_append_new(stage_list, stage_status(stages.names[i], busy, &unfinished));
-    out = json_pack("{s:s, s:b, s:O, s:O}", "root", root, "building", busy, "datasets",
-                    dataset_list, "stages", stage_list);
+        json_array_append_new(stage_list, stage_status(root, stages.names[i], busy, &unfinished));
+    out = json_pack("{s:s, s:b, s:O, s:O, s:o, s:o}", "root", root, "building", busy, "datasets",
+                    dataset_list, "stages", stage_list, "preparing",
+                    rot_status_claims(root, "prepare"), "ranks", rot_status_claims(root, "rank"));
     if (out && unfinished) {
         snprintf(command, sizeof command, "rotoscope build -c '%s/.rotoscope/%s.yaml'", root,
                  unfinished);

@@ -98,6 +98,28 @@ launch drained 3
 join 0
 same drained
 
+# status: who works on what, who is gone, how to go on.
+fresh seen
+launch seen 2
+sleep 0.4
+kill -STOP $pids
+expect 0 "" rotoscope status --json out-seen
+python3 - out.txt "${pids##* }" <<'END' || fail "status of stopped ranks: $(cat out.txt)"
+import json, sys
+status = json.load(open(sys.argv[1]))
+claims = [c for s in status["stages"] for c in s.get("claims", [])] + status["preparing"]
+assert status["building"] and claims and all(c["state"] == "running" for c in claims), claims
+assert int(sys.argv[2]) in [c["pid"] for c in status["ranks"]]
+assert status["go_on"].startswith("rotoscope build -c '")
+END
+kill -9 $pids
+join 137
+expect 0 " stale " rotoscope status out-seen
+expect 0 "to go on: rotoscope build" rotoscope status out-seen
+launch seen 2
+join 0
+same seen
+
 # The first rank is stopped while it prepares or encodes; the others take its work over and finish; it wakes
 # up, finishes too: the same store.
 for delay in 0.05 0.3 0.5; do
