@@ -9,6 +9,13 @@
 // x F32 (width), gamma and beta F32 (width); out bfloat16 (width). Statistics as backend.h says.
 void rot_avx512_layer_norm_row(const float *x, size_t width, float eps, const float *gamma,
                                const float *beta, uint16_t *out);
+// The same, not rounded; out may be x.
+void rot_avx512_layer_norm_f32_row(const float *x, size_t width, float eps, const float *gamma,
+                                   const float *beta, float *out);
+void rot_avx512_rms_norm_row(const float *x, size_t width, float eps, const float *gamma,
+                             uint16_t *out);
+// in bfloat16 (2 width), the gates first.
+void rot_avx512_swiglu_row(const uint16_t *in, size_t width, uint16_t *out);
 // x bfloat16 (2 half), cosines and sines F32 (half).
 void rot_avx512_rope_row(const uint16_t *x, const float *cosines, const float *sines, size_t half,
                          uint16_t *out);

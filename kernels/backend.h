@@ -31,10 +31,11 @@ typedef enum rot_elem { ROT_ELEM_F32, ROT_ELEM_ACT } rot_elem;
 
 // What a linear does with its sum y = in W^T + b before it writes.
 typedef enum rot_epilogue {
-    ROT_EPILOGUE_NONE,      // ACT out = y
-    ROT_EPILOGUE_GELU_TANH, // ACT out = y (1 + tanh(sqrt(2/pi) (y + 0.044715 y^3))) / 2
-    ROT_EPILOGUE_GELU_ERF,  // ACT out = y (1 + erf(y / sqrt 2)) / 2
-    ROT_EPILOGUE_ADD        // F32 out += y, in place
+    ROT_EPILOGUE_NONE,       // ACT out = y
+    ROT_EPILOGUE_GELU_TANH,  // ACT out = y (1 + tanh(sqrt(2/pi) (y + 0.044715 y^3))) / 2
+    ROT_EPILOGUE_GELU_ERF,   // ACT out = y (1 + erf(y / sqrt 2)) / 2
+    ROT_EPILOGUE_GELU_QUICK, // ACT out = y / (1 + exp(-1.702 y))
+    ROT_EPILOGUE_ADD         // F32 out += y, in place
 } rot_epilogue;
 
 typedef struct rot_backend rot_backend;
@@ -77,12 +78,20 @@ typedef struct rot_backend_ops {
     int (*linear)(rot_backend *backend, const rot_linear *linear, size_t rows, const rot_buffer *in,
                   rot_buffer *out, rot_err *err);
 
-    // out ACT (rows, width) = (x - mean) / sqrt(var + eps) * gamma + beta, x F32 (rows, width),
-    // gamma and beta F32 (1, width); statistics over each row in float32, variance by the second
-    // pass.
+    // out (rows, width) = (x - mean) / sqrt(var + eps) * gamma + beta, x F32 (rows, width), gamma
+    // and beta F32 (1, width); statistics over each row in float32, variance by the second pass.
+    // out is ACT, or F32 and not rounded: then it may be x itself.
     void (*layer_norm)(rot_backend *backend, size_t rows, size_t width, float eps,
                        const rot_buffer *x, const rot_buffer *gamma, const rot_buffer *beta,
                        rot_buffer *out);
+    // out ACT (rows, width) = x / sqrt(mean of x^2 + eps) * gamma: F32 x and gamma as above, one
+    // rounding, after gamma.
+    void (*rms_norm)(rot_backend *backend, size_t rows, size_t width, float eps,
+                     const rot_buffer *x, const rot_buffer *gamma, rot_buffer *out);
+    // out ACT (rows, width) = g / (1 + exp(-g)) * u of in ACT (rows, 2 width), each row [g | u];
+    // in float32, rounded once.
+    void (*swiglu)(rot_backend *backend, size_t rows, size_t width, const rot_buffer *in,
+                   rot_buffer *out);
 
     // Splits qkv ACT (rows, 3 width), each row [q | k | v], into head-major q, k, v ACT: segment s,
     // head h is one block (rows of s, head_dim) at element (starts[s] * heads + h * rows of s) *

@@ -289,13 +289,51 @@ static void layer_norm(rot_backend *backend, size_t rows, size_t width, float ep
                        rot_buffer *out)
 {
     amx *a = (amx *)backend;
+    bool act = out->elem == ROT_ELEM_ACT;
+    assert(!act || packed_elems(rows, width) <= ((amx_buffer *)out)->elems);
+    if (act) ((amx_buffer *)out)->packed_width = width;
+#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
+    for (size_t row = 0; row < rows; row++) {
+        if (!act) {
+            rot_avx512_layer_norm_f32_row((const float *)x->data + row * width, width, eps,
+                                          gamma->data, beta->data,
+                                          (float *)out->data + row * width);
+            continue;
+        }
+        uint16_t *plain = thread_row(a, width);
+        rot_avx512_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
+                                  beta->data, plain);
+        rot_amx_put_row(out->data, width, row, plain);
+    }
+}
+
+static void rms_norm(rot_backend *backend, size_t rows, size_t width, float eps,
+                     const rot_buffer *x, const rot_buffer *gamma, rot_buffer *out)
+{
+    amx *a = (amx *)backend;
     assert(packed_elems(rows, width) <= ((amx_buffer *)out)->elems);
     ((amx_buffer *)out)->packed_width = width;
 #pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
     for (size_t row = 0; row < rows; row++) {
         uint16_t *plain = thread_row(a, width);
-        rot_avx512_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
-                                  beta->data, plain);
+        rot_avx512_rms_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
+                                plain);
+        rot_amx_put_row(out->data, width, row, plain);
+    }
+}
+
+// A thread's row holds four of the widest buffer's: the gates' and the result's.
+static void swiglu(rot_backend *backend, size_t rows, size_t width, const rot_buffer *in,
+                   rot_buffer *out)
+{
+    amx *a = (amx *)backend;
+    assert(packed_elems(rows, width) <= ((amx_buffer *)out)->elems);
+    ((amx_buffer *)out)->packed_width = width;
+#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
+    for (size_t row = 0; row < rows; row++) {
+        uint16_t *gates = thread_row(a, 3 * width), *plain = gates + 2 * width;
+        get(in, row * 2 * width, 2 * width, gates);
+        rot_avx512_swiglu_row(gates, width, plain);
         rot_amx_put_row(out->data, width, row, plain);
     }
 }
@@ -395,6 +433,8 @@ static const rot_backend_ops ops = {
     .linear_free = linear_free,
     .linear = run_linear,
     .layer_norm = layer_norm,
+    .rms_norm = rms_norm,
+    .swiglu = swiglu,
     .rope_split = rope_split,
     .attention = attention,
 };

@@ -35,6 +35,7 @@ ROT_AVX512_INLINE __m512 activate(rot_epilogue kind, __m512 y)
 {
     if (kind == ROT_EPILOGUE_GELU_TANH) return gelu_tanh(y);
     if (kind == ROT_EPILOGUE_GELU_ERF) return (__m512)rot_vgelu_erf((rot_v16f)y);
+    if (kind == ROT_EPILOGUE_GELU_QUICK) return (__m512)rot_vswish((rot_v16f)y, 1.702f);
     return y;
 }
 
@@ -173,6 +174,7 @@ ROT_AVX512_TARGET static void linear_task(const rot_amx_task *task)
     switch (task->epilogue) {
     case ROT_EPILOGUE_GELU_TANH: run_task(ROT_EPILOGUE_GELU_TANH, task); break;
     case ROT_EPILOGUE_GELU_ERF: run_task(ROT_EPILOGUE_GELU_ERF, task); break;
+    case ROT_EPILOGUE_GELU_QUICK: run_task(ROT_EPILOGUE_GELU_QUICK, task); break;
     case ROT_EPILOGUE_ADD: run_task(ROT_EPILOGUE_ADD, task); break;
     default: run_task(ROT_EPILOGUE_NONE, task);
     }

@@ -138,9 +138,8 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
                       const float *weight, const float *bias, rot_linear **out, rot_err *err)
 {
     static const rot_dnn_post posts[] = {
-        [ROT_EPILOGUE_NONE] = ROT_DNN_NOTHING,
-        [ROT_EPILOGUE_GELU_TANH] = ROT_DNN_GELU_TANH,
-        [ROT_EPILOGUE_GELU_ERF] = ROT_DNN_GELU_ERF,
+        [ROT_EPILOGUE_NONE] = ROT_DNN_NOTHING,      [ROT_EPILOGUE_GELU_TANH] = ROT_DNN_GELU_TANH,
+        [ROT_EPILOGUE_GELU_ERF] = ROT_DNN_GELU_ERF, [ROT_EPILOGUE_GELU_QUICK] = ROT_DNN_GELU_QUICK,
         [ROT_EPILOGUE_ADD] = ROT_DNN_SUM,
     };
     *out = NULL;
@@ -206,9 +205,33 @@ static void layer_norm(rot_backend *backend, size_t rows, size_t width, float ep
                        rot_buffer *out)
 {
 #pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
+    for (size_t row = 0; row < rows; row++) {
+        const float *from = (const float *)x->data + row * width;
+        if (out->elem == ROT_ELEM_F32)
+            rot_avx512_layer_norm_f32_row(from, width, eps, gamma->data, beta->data,
+                                          (float *)out->data + row * width);
+        else
+            rot_avx512_layer_norm_row(from, width, eps, gamma->data, beta->data,
+                                      (uint16_t *)out->data + row * width);
+    }
+}
+
+static void rms_norm(rot_backend *backend, size_t rows, size_t width, float eps,
+                     const rot_buffer *x, const rot_buffer *gamma, rot_buffer *out)
+{
+#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
     for (size_t row = 0; row < rows; row++)
-        rot_avx512_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
-                                  beta->data, (uint16_t *)out->data + row * width);
+        rot_avx512_rms_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
+                                (uint16_t *)out->data + row * width);
+}
+
+static void swiglu(rot_backend *backend, size_t rows, size_t width, const rot_buffer *in,
+                   rot_buffer *out)
+{
+#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
+    for (size_t row = 0; row < rows; row++)
+        rot_avx512_swiglu_row((const uint16_t *)in->data + row * 2 * width, width,
+                              (uint16_t *)out->data + row * width);
 }
 
 static void rope_split(rot_backend *backend, const rot_segments *segments, rot_heads shape,
@@ -245,6 +268,8 @@ static const rot_backend_ops ops = {
     .linear_free = linear_free,
     .linear = run_linear,
     .layer_norm = layer_norm,
+    .rms_norm = rms_norm,
+    .swiglu = swiglu,
     .rope_split = rope_split,
     .attention = rot_dnn_attention,
 };

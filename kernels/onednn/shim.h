@@ -13,6 +13,7 @@ typedef enum rot_dnn_post {
     ROT_DNN_NOTHING,
     ROT_DNN_GELU_TANH,
     ROT_DNN_GELU_ERF,
+    ROT_DNN_GELU_QUICK,
     ROT_DNN_SUM
 } rot_dnn_post;
 typedef enum rot_dnn_weights {
@@ -42,15 +43,17 @@ static inline dnnl_status_t rot_dnn_attr(rot_dnn_post post, dnnl_primitive_attr_
     ROT_DNN_TRY(dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user));
     if (post == ROT_DNN_NOTHING) return dnnl_success;
     ROT_DNN_TRY(dnnl_post_ops_create(&ops));
-    dnnl_alg_kind_t gelu =
-        post == ROT_DNN_GELU_TANH ? dnnl_eltwise_gelu_tanh : dnnl_eltwise_gelu_erf;
+    dnnl_alg_kind_t gelu = post == ROT_DNN_GELU_TANH  ? dnnl_eltwise_gelu_tanh
+                           : post == ROT_DNN_GELU_ERF ? dnnl_eltwise_gelu_erf
+                                                      : dnnl_eltwise_swish;
+    float alpha = post == ROT_DNN_GELU_QUICK ? 1.702f : 0;
     dnnl_status_t status;
 #if DNNL_VERSION_MAJOR >= 3
     status = post == ROT_DNN_SUM ? dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef)
-                                 : dnnl_post_ops_append_eltwise(ops, gelu, 0, 0);
+                                 : dnnl_post_ops_append_eltwise(ops, gelu, alpha, 0);
 #else
     status = post == ROT_DNN_SUM ? dnnl_post_ops_append_sum(ops, 1.0f)
-                                 : dnnl_post_ops_append_eltwise(ops, 1.0f, gelu, 0, 0);
+                                 : dnnl_post_ops_append_eltwise(ops, 1.0f, gelu, alpha, 0);
 #endif
     if (status == dnnl_success) status = dnnl_primitive_attr_set_post_ops(*out, ops);
     dnnl_post_ops_destroy(ops);

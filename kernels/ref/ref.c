@@ -134,11 +134,31 @@ static void layer_norm(rot_backend *backend, size_t rows, size_t width, float ep
                        const rot_buffer *x, const rot_buffer *gamma, const rot_buffer *beta,
                        rot_buffer *out)
 {
-    bool round = rounds(backend);
+    bool round = rounds(backend) && out->elem == ROT_ELEM_ACT;
 #pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
     for (size_t row = 0; row < rows; row++)
         rot_ref_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
                                beta->data, round, (float *)out->data + row * width);
+}
+
+static void rms_norm(rot_backend *backend, size_t rows, size_t width, float eps,
+                     const rot_buffer *x, const rot_buffer *gamma, rot_buffer *out)
+{
+    bool round = rounds(backend);
+#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
+    for (size_t row = 0; row < rows; row++)
+        rot_ref_rms_norm_row((const float *)x->data + row * width, width, eps, gamma->data, round,
+                             (float *)out->data + row * width);
+}
+
+static void swiglu(rot_backend *backend, size_t rows, size_t width, const rot_buffer *in,
+                   rot_buffer *out)
+{
+    bool round = rounds(backend);
+#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
+    for (size_t row = 0; row < rows; row++)
+        rot_ref_swiglu_row((const float *)in->data + row * 2 * width, width, round,
+                           (float *)out->data + row * width);
 }
 
 static void rope_split(rot_backend *backend, const rot_segments *segments, rot_heads shape,
@@ -175,6 +195,8 @@ static const rot_backend_ops ops = {
     .linear_free = linear_free,
     .linear = run_linear,
     .layer_norm = layer_norm,
+    .rms_norm = rms_norm,
+    .swiglu = swiglu,
     .rope_split = rope_split,
     .attention = rot_ref_attention,
 };

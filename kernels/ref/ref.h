@@ -33,6 +33,9 @@ typedef struct rot_ref {
 // rows.c
 void rot_ref_layer_norm_row(const float *x, size_t width, float eps, const float *gamma,
                             const float *beta, bool round, float *out);
+void rot_ref_rms_norm_row(const float *x, size_t width, float eps, const float *gamma, bool round,
+                          float *out);
+void rot_ref_swiglu_row(const float *in, size_t width, bool round, float *out);
 void rot_ref_epilogue_row(rot_epilogue epilogue, bool round, const float *sum, const float *bias,
                           size_t n, float *out);
 void rot_ref_rope_row(const float *x, const float *cosines, const float *sines, size_t half,

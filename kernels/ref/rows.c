@@ -46,6 +46,26 @@ WIDE void rot_ref_layer_norm_row(const float *x, size_t width, float eps, const 
     }
 }
 
+WIDE void rot_ref_rms_norm_row(const float *x, size_t width, float eps, const float *gamma,
+                               bool round, float *out)
+{
+    rot_v16f sum = rot_vset(0.0f);
+    for (size_t i = 0; i < width; i += ROT_LANES) {
+        rot_v16f v = load(x, i, width);
+        sum += v * v;
+    }
+    float scale = 1.0f / sqrtf(rot_vsum(sum) / (float)width + eps);
+    for (size_t i = 0; i < width; i += ROT_LANES)
+        store(out, i, width, load(x, i, width) * scale * load(gamma, i, width), round);
+}
+
+WIDE void rot_ref_swiglu_row(const float *in, size_t width, bool round, float *out)
+{
+    for (size_t i = 0; i < width; i += ROT_LANES)
+        store(out, i, width, rot_vswish(load(in, i, width), 1.0f) * load(in + width, i, width),
+              round);
+}
+
 WIDE void rot_ref_epilogue_row(rot_epilogue epilogue, bool round, const float *sum,
                                const float *bias, size_t n, float *out)
 {
@@ -55,6 +75,8 @@ WIDE void rot_ref_epilogue_row(rot_epilogue epilogue, bool round, const float *s
             y = rot_vgelu_tanh(y);
         else if (epilogue == ROT_EPILOGUE_GELU_ERF)
             y = rot_vgelu_erf(y);
+        else if (epilogue == ROT_EPILOGUE_GELU_QUICK)
+            y = rot_vswish(y, 1.702f);
         else if (epilogue == ROT_EPILOGUE_ADD)
             y = load(out, i, n) + y;
         store(out, i, n, y, round && epilogue != ROT_EPILOGUE_ADD);

@@ -18,6 +18,7 @@ static double epilogue(rot_epilogue e, double y, double before)
     case ROT_EPILOGUE_GELU_TANH:
         return 0.5 * y * (1 + tanh(sqrt(2 / M_PI) * (y + 0.044715 * y * y * y)));
     case ROT_EPILOGUE_GELU_ERF: return 0.5 * y * (1 + erf(y / sqrt(2)));
+    case ROT_EPILOGUE_GELU_QUICK: return y / (1 + exp(-1.702 * y));
     case ROT_EPILOGUE_ADD: return before + y;
     default: return y;
     }
@@ -129,6 +130,109 @@ static void layer_norm_equals_double(void **state)
             rot_buffer *all[] = {in, g, be, out};
             for (int i = 0; i < 4; i++) b->ops->buffer_free(b, all[i]);
             free(x), free(gamma), free(beta), free(got), free(want);
+        }
+        rot_backend_close(&b);
+    }
+}
+
+// Not rounded where the output is F32, and in place.
+static void layer_norm_of_the_residual_stays_in_f32(void **state)
+{
+    (void)state;
+    enum { WIDTH = 100, ROWS = 5 };
+    for (int s = 0; s < N_SUBJECTS; s++) {
+        rot_backend *b = open_subject(s, 2);
+        if (!b) continue;
+        float *x = random_floats(ROWS * WIDTH, 3), *gamma = random_floats(WIDTH, 1),
+              *beta = random_floats(WIDTH, 1);
+        rot_buffer *in = put(b, ROT_ELEM_F32, ROWS, WIDTH, x),
+                   *g = put(b, ROT_ELEM_F32, 1, WIDTH, gamma),
+                   *be = put(b, ROT_ELEM_F32, 1, WIDTH, beta);
+        b->ops->layer_norm(b, ROWS, WIDTH, 1e-5f, in, g, be, in);
+        float *got = get(b, in, ROT_ELEM_F32, ROWS, WIDTH);
+        double want[ROWS * WIDTH];
+        for (size_t r = 0; r < ROWS; r++) {
+            double mean = 0, var = 0;
+            for (size_t i = 0; i < WIDTH; i++) mean += (double)x[r * WIDTH + i] / WIDTH;
+            for (size_t i = 0; i < WIDTH; i++)
+                var += pow((double)x[r * WIDTH + i] - mean, 2) / WIDTH;
+            for (size_t i = 0; i < WIDTH; i++)
+                want[r * WIDTH + i] =
+                    ((double)x[r * WIDTH + i] - mean) / sqrt(var + 1e-5) * (double)gamma[i] +
+                    (double)beta[i];
+        }
+        assert_close(got, want, ROWS * WIDTH, 1e-6, 2e-6);
+        rot_buffer *all[] = {in, g, be};
+        for (int i = 0; i < 3; i++) b->ops->buffer_free(b, all[i]);
+        free(x), free(gamma), free(beta), free(got);
+        rot_backend_close(&b);
+    }
+}
+
+static void rms_norm_equals_double(void **state)
+{
+    (void)state;
+    const size_t widths[] = {4, 36, 320, 1280};
+    for (int s = 0; s < N_SUBJECTS; s++) {
+        rot_backend *b = open_subject(s, 2);
+        if (!b) continue;
+        for (size_t k = 0; k < 4; k++) {
+            size_t width = widths[k], rows = 5;
+            float *x = random_floats(rows * width, 3), *gamma = random_floats(width, 1);
+            for (size_t i = 0; i < width; i++) x[i] += 5000; // activations as large as real ones
+            for (size_t i = 0; i < width; i++) x[width + i] *= 1e-4f; // where eps counts
+            rot_buffer *in = put(b, ROT_ELEM_F32, rows, width, x),
+                       *g = put(b, ROT_ELEM_F32, 1, width, gamma),
+                       *out = put(b, ROT_ELEM_ACT, rows, width, NULL);
+            b->ops->rms_norm(b, rows, width, 1e-6f, in, g, out);
+            float *got = get(b, out, ROT_ELEM_ACT, rows, width);
+            double *want = malloc(rows * width * sizeof *want);
+            for (size_t r = 0; r < rows; r++) {
+                double square = 0;
+                for (size_t i = 0; i < width; i++)
+                    square += pow((double)x[r * width + i], 2) / (double)width;
+                for (size_t i = 0; i < width; i++)
+                    want[r * width + i] =
+                        (double)x[r * width + i] / sqrt(square + 1e-6) * (double)gamma[i];
+            }
+            assert_close(got, want, rows * width,
+                         b->precision == ROT_PRECISION_BF16 ? 0x1.1p-8 : 1e-6, 1e-7);
+            rot_buffer *all[] = {in, g, out};
+            for (int i = 0; i < 3; i++) b->ops->buffer_free(b, all[i]);
+            free(x), free(gamma), free(got), free(want);
+        }
+        rot_backend_close(&b);
+    }
+}
+
+static void swiglu_equals_double(void **state)
+{
+    (void)state;
+    enum { ROWS = 9 };
+    const size_t widths[] = {3, 16, 428};
+    for (int s = 0; s < N_SUBJECTS; s++) {
+        rot_backend *b = open_subject(s, 2);
+        if (!b) continue;
+        bool bf16 = b->precision == ROT_PRECISION_BF16;
+        for (size_t k = 0; k < 3; k++) {
+            size_t width = widths[k];
+            float *x = random_floats(ROWS * 2 * width, 4);
+            x[0] = 300, x[1] = -300, x[2] = 0; // the ends: the gate wide open, shut, half
+            rot_buffer *in = put(b, ROT_ELEM_ACT, ROWS, 2 * width, x),
+                       *out = put(b, ROT_ELEM_ACT, ROWS, width, NULL);
+            b->ops->swiglu(b, ROWS, width, in, out);
+            float *got = get(b, out, ROT_ELEM_ACT, ROWS, width);
+            double *want = malloc(ROWS * width * sizeof *want);
+            for (size_t r = 0; r < ROWS; r++)
+                for (size_t i = 0; i < width; i++) {
+                    float g = x[r * 2 * width + i], u = x[r * 2 * width + width + i];
+                    double y = (double)(bf16 ? as_bf16(g) : g);
+                    want[r * width + i] = y / (1 + exp(-y)) * (double)(bf16 ? as_bf16(u) : u);
+                }
+            assert_close(got, want, ROWS * width, bf16 ? 0x1.1p-8 : 1e-6, 1e-30);
+            b->ops->buffer_free(b, in);
+            b->ops->buffer_free(b, out);
+            free(x), free(got), free(want);
         }
         rot_backend_close(&b);
     }
@@ -335,6 +439,9 @@ int main(void)
         cmocka_unit_test(linears_equal_double),
         cmocka_unit_test(reference_writes_only_its_rows),
         cmocka_unit_test(layer_norm_equals_double),
+        cmocka_unit_test(layer_norm_of_the_residual_stays_in_f32),
+        cmocka_unit_test(rms_norm_equals_double),
+        cmocka_unit_test(swiglu_equals_double),
         cmocka_unit_test(attention_equals_double),
         cmocka_unit_test(attention_of_a_segment_ignores_the_others),
         cmocka_unit_test(row_of_a_linear_ignores_the_others),
