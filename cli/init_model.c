@@ -20,7 +20,10 @@ enum {
 
 static const struct argp_option options[] = {
     {0, 'o', "DIR", 0, "the folder to make (the same as naming it without -o)", 0},
-    {"arch", KEY_ARCH, "NAME", 0, "tiny (default), 2b, 4b, 8b, or custom with all sizes below", 0},
+    {"arch", KEY_ARCH, "NAME", 0,
+     "tiny (default), 2b, 4b, 8b of Qwen3-VL; qwen2.5-tiny, qwen2.5-3b, qwen2.5-7b, qwen2-tiny, "
+     "qwen2-2b, qwen2-7b, llava-tiny, llava-7b; or custom (Qwen3-VL) with all sizes below",
+     0},
     {"seed", KEY_SEED, "N", 0, "of the random weights (0); the same seed gives the same bytes", 0},
     {"tokenizer", KEY_TOKENIZER, "DIR", 0,
      "copy this tokenizer (default: a small one that is built in)", 0},

@@ -16,6 +16,7 @@ enum { PATH_BYTES = 4096, NAME_BYTES = 128 };
 struct entry {
     char name[NAME_BYTES]; // canonical
     const rot_tensor *tensor;
+    bool counts; // for the embeddings
 };
 
 struct rot_checkpoint {
@@ -26,54 +27,6 @@ struct rot_checkpoint {
     size_t n_entries;
     int64_t n_parameters;
 };
-
-// `format` takes an index (%.0d prints nothing for 0) and "weight" or "bias".
-static void declare(rot_tower_tensor *out, int n_dims, const int64_t *shape, const char *format,
-                    int i, const char *part)
-{
-    snprintf(out->name, sizeof out->name, format, i, part);
-    out->n_dims = n_dims;
-    memcpy(out->shape, shape, (size_t)n_dims * sizeof *shape);
-}
-
-// A weight [rows, cols] (or [rows] alone where cols is 0) and its bias [rows].
-static size_t pair(rot_tower_tensor *out, const char *format, int i, int64_t rows, int64_t cols)
-{
-    declare(&out[0], cols ? 2 : 1, (int64_t[]){rows, cols}, format, i, "weight");
-    declare(&out[1], 1, (int64_t[]){rows}, format, i, "bias");
-    return 2;
-}
-
-size_t rot_tower_tensor_count(const rot_vision_config *c)
-{
-    return 3 + 12 * (size_t)c->depth + 6 * (size_t)(1 + c->n_taps);
-}
-
-// Shapes: transformers, models/qwen3_vl/modeling_qwen3_vl.py.
-void rot_tower_tensors(const rot_vision_config *c, rot_tower_tensor *out)
-{
-    int64_t d = c->width, m = c->mlp_width, wide = d * c->merge * c->merge, o = c->out_width;
-    const int64_t patch[] = {d, c->in_channels, c->temporal, c->patch_px, c->patch_px};
-    declare(out++, 5, patch, "patch_embed.proj.%.0d%s", 0, "weight");
-    declare(out++, 1, (int64_t[]){d}, "patch_embed.proj.%.0d%s", 0, "bias");
-    declare(out++, 2, (int64_t[]){c->n_positions, d}, "pos_embed.%.0d%s", 0, "weight");
-    for (int l = 0; l < c->depth; l++) {
-        out += pair(out, "blocks.%d.norm1.%s", l, d, 0);
-        out += pair(out, "blocks.%d.attn.qkv.%s", l, 3 * d, d);
-        out += pair(out, "blocks.%d.attn.proj.%s", l, d, d);
-        out += pair(out, "blocks.%d.norm2.%s", l, d, 0);
-        out += pair(out, "blocks.%d.mlp.linear_fc1.%s", l, m, d);
-        out += pair(out, "blocks.%d.mlp.linear_fc2.%s", l, d, m);
-    }
-    out += pair(out, "merger.norm.%.0d%s", 0, d, 0);
-    out += pair(out, "merger.linear_fc1.%.0d%s", 0, wide, wide);
-    out += pair(out, "merger.linear_fc2.%.0d%s", 0, o, wide);
-    for (int j = 0; j < c->n_taps; j++) { // these norms are as wide as a merge cell
-        out += pair(out, "deepstack_merger_list.%d.norm.%s", j, wide, 0);
-        out += pair(out, "deepstack_merger_list.%d.linear_fc1.%s", j, wide, wide);
-        out += pair(out, "deepstack_merger_list.%d.linear_fc2.%s", j, o, wide);
-    }
-}
 
 static void put_shape(rot_str *text, int n_dims, const int64_t *shape)
 {
@@ -107,17 +60,32 @@ static int check_tensor(const rot_tensor *tensor, const rot_tower_tensor *wanted
 
 // The prefix under which the tower lies. The patch embedding decides; without it the one under
 // which the first block's norm lies, so that the error can name what is missing.
-static const char *find_prefix(const rot_safetensors *file)
+static const char *find_prefix(const rot_safetensors *file, const rot_tower_family *family)
 {
-    static const char *const prefixes[] = {"model.visual.", "visual.", ""};
-    static const char *const witnesses[] = {"patch_embed.proj.weight", "blocks.0.norm1.weight"};
-    char name[NAME_BYTES];
+    char witnesses[2][NAME_BYTES], name[2 * NAME_BYTES];
+    snprintf(witnesses[0], NAME_BYTES, "%s.weight", family->patch);
+    const char *number = strstr(family->norm1, "%d");
+    snprintf(witnesses[1], NAME_BYTES, "%.*s0%s.weight", (int)(number - family->norm1),
+             family->norm1, number + 2);
     for (int w = 0; w < 2; w++)
-        for (int p = 0; p < 3; p++) {
-            snprintf(name, sizeof name, "%s%s", prefixes[p], witnesses[w]);
-            if (rot_safetensors_find(file, name)) return prefixes[p];
+        for (int p = 0; p < ROT_FAMILY_PREFIXES && family->prefixes[p]; p++) {
+            snprintf(name, sizeof name, "%s%s", family->prefixes[p], witnesses[w]);
+            if (rot_safetensors_find(file, name)) return family->prefixes[p];
         }
     return NULL;
+}
+
+static int no_tower(const char *dir, const rot_tower_family *family, rot_err *err)
+{
+    char tried[128] = "";
+    for (int p = 0; p < ROT_FAMILY_PREFIXES && family->prefixes[p]; p++)
+        snprintf(tried + strlen(tried), sizeof tried - strlen(tried), "%s%s%s%s", p ? ", " : "",
+                 *family->prefixes[p] ? "'" : "",
+                 *family->prefixes[p] ? family->prefixes[p] : "none",
+                 *family->prefixes[p] ? "'" : "");
+    ROT_FAIL(err, ROT_ERR_FORMAT,
+             "%s: no vision tower in its tensors (no %s.weight under any of these prefixes: %s)",
+             dir, family->patch, tried);
 }
 
 static int by_name(const void *a, const void *b)
@@ -127,13 +95,9 @@ static int by_name(const void *a, const void *b)
 
 static int find_tensors(rot_checkpoint *checkpoint, const char *dir, rot_err *err)
 {
-    const char *prefix = find_prefix(checkpoint->file);
-    if (!prefix)
-        ROT_FAIL(
-            err, ROT_ERR_FORMAT,
-            "%s: no vision tower in its tensors (no patch_embed.proj.weight under 'model.visual.', "
-            "'visual.' or without a prefix)",
-            dir);
+    const rot_tower_family *family = rot_tower_family_of(checkpoint->config.model_type);
+    const char *prefix = find_prefix(checkpoint->file, family);
+    if (!prefix) return no_tower(dir, family, err);
     size_t n = rot_tower_tensor_count(&checkpoint->config);
     rot_tower_tensor *wanted = rot_malloc(n * sizeof *wanted);
     checkpoint->entries = rot_malloc(n * sizeof *checkpoint->entries);
@@ -145,16 +109,18 @@ static int find_tensors(rot_checkpoint *checkpoint, const char *dir, rot_err *er
     rot_tower_tensors(&checkpoint->config, wanted);
     for (size_t i = 0; i < n; i++) {
         char name[NAME_BYTES + 16];
+        if (wanted[i].use == ROT_USE_NONE) continue;
         snprintf(name, sizeof name, "%s%s", prefix, wanted[i].name);
         const rot_tensor *tensor = rot_safetensors_find(checkpoint->file, name);
         if (!tensor) ROT_FAIL_GO(err, ROT_ERR_FORMAT, "%s: the tensor %s is missing", dir, name);
         ROT_GO(check_tensor(tensor, &wanted[i], err));
-        memcpy(checkpoint->entries[i].name, wanted[i].name, sizeof wanted[i].name);
-        checkpoint->entries[i].tensor = tensor;
+        struct entry *entry = &checkpoint->entries[checkpoint->n_entries++];
+        memcpy(entry->name, wanted[i].name, sizeof entry->name);
+        entry->tensor = tensor;
+        entry->counts = wanted[i].use == ROT_USE_OUTPUT;
         checkpoint->n_parameters += (int64_t)tensor->n_elements;
     }
-    checkpoint->n_entries = n;
-    qsort(checkpoint->entries, n, sizeof *checkpoint->entries, by_name);
+    qsort(checkpoint->entries, checkpoint->n_entries, sizeof *checkpoint->entries, by_name);
 done:
     rot_free(wanted);
     return rc;
@@ -219,7 +185,7 @@ int rot_checkpoint_hash(const rot_checkpoint *checkpoint, char hex[65], rot_err 
     for (size_t i = 0; i < checkpoint->n_entries; i++) {
         const struct entry *entry = &checkpoint->entries[i];
         const rot_tensor *tensor = entry->tensor;
-        if (!strncmp(entry->name, "deepstack_merger_list.", 22)) continue;
+        if (!entry->counts) continue;
         const char *type = rot_tensor_type_name(tensor->type);
         rot_sha256_field(hash, entry->name, strlen(entry->name));
         rot_sha256_field(hash, type, strlen(type));

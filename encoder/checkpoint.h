@@ -2,29 +2,21 @@
 #ifndef ROT_ENCODER_CHECKPOINT_H
 #define ROT_ENCODER_CHECKPOINT_H
 
+#include "encoder/family.h"
 #include "encoder/safetensors.h"
 #include "rotoscope/geometry.h"
-
-enum { ROT_MAX_TAPS = 8 };
-
-typedef struct rot_vision_config {
-    char model_type[32]; // "qwen3_vl"
-    int depth, width, heads, mlp_width, out_width, in_channels;
-    int patch_px, temporal, merge, n_positions; // n_positions: side^2 of the learned table
-    int taps[ROT_MAX_TAPS], n_taps;             // deepstack: 0-based blocks
-} rot_vision_config;
 
 typedef struct rot_checkpoint rot_checkpoint;
 
 // Reads config.json, preprocessor_config.json and the tensors' headers; checks that every tensor of
-// the tower (deepstack mergers included) is there with the right shape and a float type. Errors: as
-// rot_encoder_inspect.
+// the tower (deepstack mergers too, but not blocks that the output does not need) is there with the
+// right shape and a float type. Errors: as rot_encoder_inspect.
 int rot_checkpoint_open(const char *dir, rot_checkpoint **out, rot_err *err);
 void rot_checkpoint_close(rot_checkpoint **checkpoint);
 const rot_vision_config *rot_checkpoint_config(const rot_checkpoint *checkpoint);
 const rot_preprocessor *rot_checkpoint_preprocessor(const rot_checkpoint *checkpoint);
-// By canonical name, that is without "model.visual." or "visual.": "blocks.0.attn.qkv.weight".
-// Never NULL for a tensor of the tower.
+// By canonical name, that is without the family's prefix: "blocks.0.attn.qkv.weight". Never NULL
+// for a tensor of the tower.
 const rot_tensor *rot_checkpoint_tensor(const rot_checkpoint *checkpoint, const char *name);
 int64_t rot_checkpoint_parameters(const rot_checkpoint *checkpoint);
 // SHA-256 over the tensors that the merged output depends on (not the deepstack mergers), sorted by

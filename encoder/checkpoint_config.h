@@ -12,14 +12,4 @@ int rot_checkpoint_read_preprocessor(const char *dir, const rot_vision_config *c
 // Whether the sizes of a config make a tower that we compute; `where` names it in messages.
 int rot_vision_config_check(const rot_vision_config *config, const char *where, rot_err *err);
 
-typedef struct rot_tower_tensor {
-    char name[128]; // canonical
-    int n_dims;
-    int64_t shape[ROT_TENSOR_DIMS];
-} rot_tower_tensor;
-
-// Every tensor of the tower, deepstack mergers last.
-size_t rot_tower_tensor_count(const rot_vision_config *config);
-void rot_tower_tensors(const rot_vision_config *config, rot_tower_tensor *out);
-
 #endif

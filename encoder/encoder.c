@@ -20,7 +20,7 @@ struct rot_encoder {
     rot_preprocessor preprocessor;
     uint8_t background[3];
     rot_dtype dtype;
-    int threads, merge;
+    int threads;
     size_t patch_values, out_width;
     rot_backend *backend;
     rot_tower *tower;
@@ -54,7 +54,7 @@ static int open_checkpoint(const rot_encoder_options *options, rot_checkpoint **
     *out = NULL;
     if (!options->checkpoint) ROT_FAIL(err, ROT_ERR_USAGE, "no checkpoint is named");
     ROT_TRY(rot_checkpoint_open(options->checkpoint, out, err));
-    int rc = rot_tower_supports(rot_checkpoint_config(*out)->model_type, err);
+    int rc = rot_geometry_check(options->geometry, rot_checkpoint_preprocessor(*out), err);
     if (rc < 0) rot_checkpoint_close(out);
     return rc;
 }
@@ -76,6 +76,7 @@ int rot_encoder_inspect(const rot_encoder_options *options, bool with_hash, rot_
     out->heads = c->heads;
     out->mlp_width = c->mlp_width;
     out->out_width = c->out_width;
+    out->mlp_products = rot_tower_family_of(c->model_type)->gated ? 3 : 2;
     out->n_parameters = rot_checkpoint_parameters(checkpoint);
     out->preprocessor = *rot_checkpoint_preprocessor(checkpoint);
     if (with_hash) rc = rot_checkpoint_hash(checkpoint, out->weights_sha256, err);
@@ -100,7 +101,6 @@ int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_
     ROT_GO(open_checkpoint(options, &checkpoint, err));
     const rot_vision_config *c = rot_checkpoint_config(checkpoint);
     encoder->preprocessor = *rot_checkpoint_preprocessor(checkpoint);
-    encoder->merge = c->merge;
     encoder->patch_values =
         (size_t)c->in_channels * (size_t)c->temporal * (size_t)(c->patch_px * c->patch_px);
     encoder->out_width = (size_t)c->out_width;
@@ -194,7 +194,7 @@ int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_
         ROT_TRY(reserve_pixels(encoder, rows, err));
         ROT_TRY(resample(encoder, images + i, grids + i, count, i, err));
         ROT_TRY(rot_tower_run(encoder->tower, encoder->pixels, grids + i, count, to, err));
-        to += rows / (size_t)(encoder->merge * encoder->merge) * encoder->out_width * elem;
+        for (size_t k = 0; k < count; k++) to += (size_t)grids[i + k].k * encoder->out_width * elem;
         i += count;
     }
     return 0;

@@ -81,13 +81,43 @@ static int smart_resize(int64_t height, int64_t width, int factor, double min_pi
     return 0;
 }
 
+int rot_geometry_check(rot_geometry geometry, const rot_preprocessor *p, rot_err *err)
+{
+    static const char *const models[] = {"Qwen3-VL", "Qwen2-VL or Qwen2.5-VL", "LLaVA-1.6"};
+    static const char *const takes[] = {"released, patch16 or native", "released or native",
+                                        "released"};
+    if ((unsigned)geometry > ROT_GEOMETRY_NATIVE || (unsigned)p->family > ROT_FAMILY_LLAVA_NEXT)
+        ROT_FAIL(err, ROT_ERR_USAGE, "geometry %d of family %d", (int)geometry, (int)p->family);
+    if (geometry == ROT_GEOMETRY_RELEASED || p->family == ROT_FAMILY_QWEN3_VL ||
+        (geometry == ROT_GEOMETRY_NATIVE && p->family == ROT_FAMILY_QWEN2_VL))
+        return 0;
+    ROT_FAIL(err, ROT_ERR_CONFIG,
+             "the geometry %s does not exist for a %s checkpoint, which takes %s", names[geometry],
+             models[p->family], takes[p->family]);
+}
+
+static bool bad_tiles(const rot_preprocessor *p)
+{
+    const int32_t tile = p->tile_px;
+    if (p->family != ROT_FAMILY_LLAVA_NEXT) return false;
+    if (tile < 1 || tile > 4096 || tile % p->patch_px || p->merge != 1 || p->temporal != 1 ||
+        p->n_pinpoints < 1 || p->n_pinpoints > ROT_MAX_PINPOINTS)
+        return true;
+    for (int i = 0; i < p->n_pinpoints; i++)
+        for (int k = 0; k < 2; k++)
+            if (p->pinpoints[i][k] < tile || p->pinpoints[i][k] > 1 << 15 ||
+                p->pinpoints[i][k] % tile)
+                return true;
+    return false;
+}
+
 static int check(const rot_preprocessor *p, int32_t width_px, int32_t height_px, rot_err *err)
 {
     if (width_px < 1 || height_px < 1)
         ROT_FAIL(err, ROT_ERR_USAGE, "an image of %dx%d pixels has no area", width_px, height_px);
     if (p->patch_px < 1 || p->patch_px > 256 || p->merge < 1 || p->merge > 16 || p->temporal < 1 ||
         p->temporal > 16 || p->min_pixels < 1 || p->max_pixels < p->min_pixels ||
-        p->max_pixels > INT32_MAX)
+        p->max_pixels > INT32_MAX || bad_tiles(p))
         ROT_FAIL(err, ROT_ERR_USAGE, "a preprocessor with sizes out of range");
     return 0;
 }
@@ -117,13 +147,72 @@ static int resize_twice(rot_geometry geometry, const rot_preprocessor *p, int32_
                         (double)p->max_pixels, false, last, err);
 }
 
+// transformers 4.57.6, image_processing_utils.py: select_best_resolution. {height, width}; NULL:
+// the image is so thin that nothing of it would be left.
+static const int32_t *best_pinpoint(const rot_preprocessor *p, double height, double width)
+{
+    const int32_t *best = p->pinpoints[0];
+    double most = 0, least_waste = INFINITY;
+    for (int i = 0; i < p->n_pinpoints; i++) {
+        const int32_t *at = p->pinpoints[i];
+        const double scale = fmin(at[1] / width, at[0] / height);
+        const double shrunk = floor(width * scale) * floor(height * scale);
+        const double effective = fmin(shrunk, width * height);
+        const double waste = (double)at[0] * at[1] - effective;
+        if (effective > most || (effective == most && waste < least_waste)) {
+            most = effective;
+            least_waste = waste;
+            best = at;
+        }
+    }
+    return best;
+}
+
+// int(round(x, 7)) of a positive number. Python rounds the decimal expansion; here that matters
+// where x is within 5e-8 under an integer.
+static double rounded_down(double x)
+{
+    const double near = rint(x);
+    return near > x && near - x <= 5e-8 ? near : floor(x);
+}
+
+// Tokens along one side of the tiles that unpad_image keeps: as many go at the start as at the end.
+static int32_t kept(int32_t all, double content)
+{
+    return all - 2 * (int32_t)floor((all - rounded_down(content)) / 2);
+}
+
+// LLaVA-1.6: image_processing_llava_next_fast.py and, for K, modeling_llava_next.py (unpad_image).
+static int tiled_grid(const rot_preprocessor *p, int32_t width_px, int32_t height_px, rot_grid *out)
+{
+    const double h = height_px, w = width_px;
+    const int32_t *best = best_pinpoint(p, h, w);
+    const double scale_w = best[1] / w, scale_h = best[0] / h;
+    const bool wide = scale_w < scale_h; // the width fills the tiles
+    const int32_t side = p->tile_px / p->patch_px,
+                  tiles = best[0] / p->tile_px * (best[1] / p->tile_px);
+    *out = (rot_grid){.first_height = wide ? (int32_t)fmin(ceil(h * scale_w), best[0]) : best[0],
+                      .first_width = wide ? best[1] : (int32_t)fmin(ceil(w * scale_h), best[1]),
+                      .height = best[0],
+                      .width = best[1],
+                      .grid_h = best[0] / p->patch_px,
+                      .grid_w = best[1] / p->patch_px,
+                      .n_patches = (1 + tiles) * side * side};
+    const bool bands = w / h > (double)out->grid_w / out->grid_h;
+    out->rows = bands ? kept(out->grid_h, h * (out->grid_w / w)) : out->grid_h;
+    out->columns = bands ? out->grid_w : kept(out->grid_w, w * (out->grid_h / h));
+    out->k = side * side + out->rows * (out->columns + 1);
+    return 0;
+}
+
 int rot_geometry_grid(rot_geometry geometry, const rot_preprocessor *preprocessor, int32_t width_px,
                       int32_t height_px, rot_grid *out, rot_err *err)
 {
     double first[2] = {0}, last[2] = {0};
-    if ((unsigned)geometry > ROT_GEOMETRY_NATIVE)
-        ROT_FAIL(err, ROT_ERR_USAGE, "geometry %d", (int)geometry);
+    ROT_TRY(rot_geometry_check(geometry, preprocessor, err));
     ROT_TRY(check(preprocessor, width_px, height_px, err));
+    if (preprocessor->family == ROT_FAMILY_LLAVA_NEXT)
+        return tiled_grid(preprocessor, width_px, height_px, out);
     ROT_TRY(resize_twice(geometry, preprocessor, width_px, height_px, first, last, err));
     // Only an image that is not resampled can be over what the processor allows.
     const double area = last[0] * last[1];
@@ -145,5 +234,7 @@ int rot_geometry_grid(rot_geometry geometry, const rot_preprocessor *preprocesso
                       .grid_w = (int32_t)last[1] / patch};
     out->n_patches = out->grid_h * out->grid_w;
     out->k = out->n_patches / cell;
+    out->rows = out->grid_h / preprocessor->merge;
+    out->columns = out->grid_w / preprocessor->merge;
     return 0;
 }

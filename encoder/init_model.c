@@ -12,44 +12,66 @@
 
 enum { PIECE_ELEMENTS = 1 << 18, PATH_BYTES = 4096 };
 
-// Published shapes: the config.json of Qwen3-VL-2B, 4B and 8B.
+#define QWEN3                                                                                      \
+    .model_type = "qwen3_vl", .patch_px = 16, .temporal = 2, .merge = 2, .n_positions = 48 * 48
+#define QWEN25                                                                                     \
+    .model_type = "qwen2_5_vl", .patch_px = 14, .temporal = 2, .merge = 2, .window_px = 112
+#define QWEN2 .model_type = "qwen2_vl", .patch_px = 14, .temporal = 2, .merge = 2
+#define LLAVA                                                                                      \
+    .model_type = "llava_next", .patch_px = 14, .temporal = 1, .merge = 1, .tile_px = 336,         \
+    .n_positions = 24 * 24 + 1, .n_pinpoints = 5,                                                  \
+    .pinpoints = {{336, 672}, {672, 336}, {672, 672}, {1008, 336}, {336, 1008}}
+
+// Published shapes: the config.json of Qwen3-VL-2B, 4B and 8B, Qwen2.5-VL-3B and 7B, Qwen2-VL-2B
+// and 7B, LLaVA-1.6 on Vicuna-7B; and a small one of each family.
 static const struct arch {
     const char *name;
     rot_vision_config vision;
     rot_text_shape text; // hidden: the tower's output width; vocab: the tokenizer's
 } arches[] = {
     {"tiny",
-     {.depth = 6, .width = 256, .heads = 4, .mlp_width = 688, .out_width = 128, .taps = {0, 2, 4}},
+     {QWEN3, .depth = 6, .width = 256, .heads = 4, .mlp_width = 688, .out_width = 128,
+      .taps = {0, 2, 4}, .n_taps = 3},
      {.layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 32, .mlp_width = 344, .tied = true}},
     {"2b",
-     {.depth = 24,
-      .width = 1024,
-      .heads = 16,
-      .mlp_width = 4096,
-      .out_width = 2048,
-      .taps = {5, 11, 17}},
+     {QWEN3, .depth = 24, .width = 1024, .heads = 16, .mlp_width = 4096, .out_width = 2048,
+      .taps = {5, 11, 17}, .n_taps = 3},
      {.layers = 28, .heads = 16, .kv_heads = 8, .head_dim = 128, .mlp_width = 6144, .tied = true}},
     {"4b",
-     {.depth = 24,
-      .width = 1024,
-      .heads = 16,
-      .mlp_width = 4096,
-      .out_width = 2560,
-      .taps = {5, 11, 17}},
+     {QWEN3, .depth = 24, .width = 1024, .heads = 16, .mlp_width = 4096, .out_width = 2560,
+      .taps = {5, 11, 17}, .n_taps = 3},
      {.layers = 36, .heads = 32, .kv_heads = 8, .head_dim = 128, .mlp_width = 9728, .tied = true}},
     {"8b",
-     {.depth = 27,
-      .width = 1152,
-      .heads = 16,
-      .mlp_width = 4304,
-      .out_width = 4096,
-      .taps = {8, 16, 24}},
-     {.layers = 36,
-      .heads = 32,
-      .kv_heads = 8,
-      .head_dim = 128,
-      .mlp_width = 12288,
-      .tied = false}},
+     {QWEN3, .depth = 27, .width = 1152, .heads = 16, .mlp_width = 4304, .out_width = 4096,
+      .taps = {8, 16, 24}, .n_taps = 3},
+     {.layers = 36, .heads = 32, .kv_heads = 8, .head_dim = 128, .mlp_width = 12288}},
+    {"qwen2.5-tiny",
+     {QWEN25, .depth = 6, .width = 320, .heads = 4, .mlp_width = 428, .out_width = 128,
+      .full = {2, 5}, .n_full = 2},
+     {.layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 32, .mlp_width = 344}},
+    {"qwen2.5-3b",
+     {QWEN25, .depth = 32, .width = 1280, .heads = 16, .mlp_width = 3420, .out_width = 2048,
+      .full = {7, 15, 23, 31}, .n_full = 4},
+     {.layers = 36, .heads = 16, .kv_heads = 2, .head_dim = 128, .mlp_width = 11008, .tied = true}},
+    {"qwen2.5-7b",
+     {QWEN25, .depth = 32, .width = 1280, .heads = 16, .mlp_width = 3420, .out_width = 3584,
+      .full = {7, 15, 23, 31}, .n_full = 4},
+     {.layers = 28, .heads = 28, .kv_heads = 4, .head_dim = 128, .mlp_width = 18944}},
+    {"qwen2-tiny",
+     {QWEN2, .depth = 4, .width = 320, .heads = 4, .mlp_width = 1280, .out_width = 128},
+     {.layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 32, .mlp_width = 344}},
+    {"qwen2-2b",
+     {QWEN2, .depth = 32, .width = 1280, .heads = 16, .mlp_width = 5120, .out_width = 1536},
+     {.layers = 28, .heads = 12, .kv_heads = 2, .head_dim = 128, .mlp_width = 8960, .tied = true}},
+    {"qwen2-7b",
+     {QWEN2, .depth = 32, .width = 1280, .heads = 16, .mlp_width = 5120, .out_width = 3584},
+     {.layers = 28, .heads = 28, .kv_heads = 4, .head_dim = 128, .mlp_width = 18944}},
+    {"llava-tiny",
+     {LLAVA, .depth = 4, .width = 128, .heads = 2, .mlp_width = 344, .out_width = 96},
+     {.layers = 2, .heads = 4, .kv_heads = 4, .head_dim = 24, .mlp_width = 344}},
+    {"llava-7b",
+     {LLAVA, .depth = 24, .width = 1024, .heads = 16, .mlp_width = 4096, .out_width = 4096},
+     {.layers = 32, .heads = 32, .kv_heads = 32, .head_dim = 128, .mlp_width = 11008}},
 };
 
 rot_init_model_options rot_init_model_options_default(void)
@@ -58,16 +80,16 @@ rot_init_model_options rot_init_model_options_default(void)
         .size = sizeof(rot_init_model_options), .arch = "tiny", .dtype = "bf16"};
 }
 
-// The taps keep their relative depth; in a very shallow tower there are fewer of them.
-static void scale_taps(const struct arch *arch, rot_vision_config *out)
+// Listed blocks keep their relative depth; in a very shallow tower there are fewer of them.
+static void scale_blocks(const int *from, int n, int old_depth, int depth, int *to, int *n_to)
 {
     int last = -1;
-    out->n_taps = 0;
-    for (int i = 0; i < 3; i++) {
-        int tap = (arch->vision.taps[i] + 1) * out->depth / arch->vision.depth - 1;
-        if (tap <= last) tap = last + 1;
-        if (tap >= out->depth) break;
-        out->taps[out->n_taps++] = last = tap;
+    *n_to = 0;
+    for (int i = 0; i < n; i++) {
+        int block = (from[i] + 1) * depth / old_depth - 1;
+        if (block <= last) block = last + 1;
+        if (block >= depth) break;
+        to[(*n_to)++] = last = block;
     }
 }
 
@@ -92,12 +114,14 @@ static int set_sizes(const rot_init_model_options *options, const struct arch *a
                      sizes[i].name);
         if (sizes[i].asked) *sizes[i].field = sizes[i].asked;
     }
-    snprintf(out->model_type, sizeof out->model_type, "qwen3_vl");
+    const rot_vision_config *v = &arch->vision;
     out->in_channels = 3;
-    out->patch_px = 16;
-    out->temporal = out->merge = 2;
-    out->n_positions = 48 * 48;
-    scale_taps(arch, out);
+    out->used_depth = v->tile_px ? out->depth - 1 : out->depth; // LLaVA leaves the last block out
+    scale_blocks(v->taps, v->n_taps, v->depth, out->depth, out->taps, &out->n_taps);
+    scale_blocks(v->full, v->n_full, v->depth, out->depth, out->full, &out->n_full);
+    if (!strcmp(out->model_type, "qwen2_vl") && out->mlp_width % out->width)
+        ROT_FAIL(err, ROT_ERR_USAGE, "mlp of %d: Qwen2-VL's is a multiple of the width, %d",
+                 out->mlp_width, out->width);
     if (rot_vision_config_check(out, "init-model", err) == 0) return 0;
     if (err) err->code = ROT_ERR_USAGE;
     return ROT_ERR_USAGE;
@@ -127,7 +151,12 @@ static int make_plan(const rot_init_model_options *options, rot_init_plan *out, 
     const struct arch *arch = custom ? &arches[0] : NULL;
     for (size_t i = 0; i < sizeof arches / sizeof arches[0]; i++)
         if (!strcmp(arches[i].name, name)) arch = &arches[i];
-    if (!arch) ROT_FAIL(err, ROT_ERR_USAGE, "arch '%s': not one of tiny, 2b, 4b, 8b, custom", name);
+    if (!arch) {
+        char known[256] = "";
+        for (size_t i = 0; i < sizeof arches / sizeof arches[0]; i++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), "%s, ", arches[i].name);
+        ROT_FAIL(err, ROT_ERR_USAGE, "arch '%s': not one of %scustom", name, known);
+    }
     ROT_TRY(set_sizes(options, arch, custom, &out->vision, err));
     ROT_TRY(set_type(options->dtype ? options->dtype : "bf16", out, err));
     out->text = arch->text;

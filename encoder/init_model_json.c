@@ -138,50 +138,111 @@ static void set_id(json_t *object, const char *key, int id)
 static json_t *text_config(const rot_init_plan *plan)
 {
     const rot_text_shape *t = &plan->text;
+    const char *type = plan->vision.model_type;
+    const bool qwen3 = !strcmp(type, "qwen3_vl"), llava = !strcmp(type, "llava_next");
     int side =
         t->head_dim / 2 / 8 * 5 / 2; // 24, 20, 20 of 64: time has what height and width leave
-    json_t *rope = json_pack("{s:b, s:[iii], s:s}", "mrope_interleaved", 1, "mrope_section",
-                             t->head_dim / 2 - 2 * side, side, side, "rope_type", "default");
+    if (!qwen3) side = t->head_dim / 2 * 3 / 8; // 16, 24, 24
+    int time = t->head_dim / 2 - 2 * side;
+    json_t *rope =
+        qwen3   ? json_pack("{s:b, s:[iii], s:s}", "mrope_interleaved", 1, "mrope_section", time,
+                            side, side, "rope_type", "default")
+        : llava ? NULL
+                : json_pack("{s:[iii], s:s}", "mrope_section", time, side, side, "type", "mrope");
+    char text_type[64];
+    snprintf(text_type, sizeof text_type, "%s_text", type);
     json_t *text = json_pack(
-        "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:f, s:f, s:b, s:f, s:o, s:b, s:f, "
+        "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:f, s:f, s:b, s:f, s:o*, s:b, s:f, "
         "s:b, s:s}",
-        "model_type", "qwen3_vl_text", "vocab_size", t->vocab, "hidden_size", t->hidden,
+        "model_type", llava ? "llama" : text_type, "vocab_size", t->vocab, "hidden_size", t->hidden,
         "intermediate_size", t->mlp_width, "num_hidden_layers", t->layers, "num_attention_heads",
         t->heads, "num_key_value_heads", t->kv_heads, "head_dim", t->head_dim, "hidden_act", "silu",
-        "max_position_embeddings", 262144, "initializer_range", 0.02, "rms_norm_eps", 1e-6,
-        "use_cache", 1, "rope_theta", 5000000.0, "rope_scaling", rope, "attention_bias", 0,
-        "attention_dropout", 0.0, "tie_word_embeddings", t->tied, "dtype", plan->type_name);
+        "max_position_embeddings",
+        qwen3   ? 262144
+        : llava ? 4096
+                : 128000,
+        "initializer_range", 0.02, "rms_norm_eps", 1e-6, "use_cache", 1, "rope_theta",
+        qwen3   ? 5000000.0
+        : llava ? 10000.0
+                : 1000000.0,
+        "rope_scaling", rope, "attention_bias", 0, "attention_dropout", 0.0, "tie_word_embeddings",
+        t->tied, "dtype", plan->type_name);
     set_id(text, "bos_token_id", plan->ids.pad);
     set_id(text, "eos_token_id", plan->ids.end);
     set_id(text, "pad_token_id", plan->ids.pad);
     return text;
 }
 
+static json_t *list_of(const int *blocks, int n)
+{
+    json_t *list = json_array();
+    for (int i = 0; list && i < n; i++) json_array_append_new(list, json_integer(blocks[i]));
+    return list;
+}
+
+static json_t *pinpoints_of(const rot_vision_config *v)
+{
+    json_t *list = json_array();
+    for (int i = 0; list && i < v->n_pinpoints; i++)
+        json_array_append_new(list,
+                              json_pack("[i,i]", (int)v->pinpoints[i][0], (int)v->pinpoints[i][1]));
+    return list;
+}
+
+// The sizes under the keys of the family; what its own code needs beside them.
 static json_t *vision_config(const rot_init_plan *plan)
 {
     const rot_vision_config *v = &plan->vision;
-    json_t *taps = json_array();
-    for (int i = 0; taps && i < v->n_taps; i++)
-        json_array_append_new(taps, json_integer(v->taps[i]));
-    return json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:f}",
-                     "model_type", "qwen3_vl", "depth", v->depth, "hidden_size", v->width,
-                     "hidden_act", "gelu_pytorch_tanh", "intermediate_size", v->mlp_width,
-                     "num_heads", v->heads, "in_channels", v->in_channels, "patch_size",
-                     v->patch_px, "spatial_merge_size", v->merge, "temporal_patch_size",
-                     v->temporal, "out_hidden_size", v->out_width, "num_position_embeddings",
-                     v->n_positions, "deepstack_visual_indexes", taps, "initializer_range", 0.02);
+    const rot_tower_family *f = rot_tower_family_of(v->model_type);
+    const bool clip = f->newline;
+    json_t *out =
+        json_pack("{s:s, s:s, s:f}", "model_type", clip ? "clip_vision_model" : v->model_type,
+                  "hidden_act", f->hidden_act, "initializer_range", 0.02);
+    for (int i = 0; out && i < ROT_FAMILY_SIZES && f->sizes[i].key; i++) {
+        int n = *(const int *)(const void *)((const char *)v + f->sizes[i].offset);
+        if (!strcmp(f->sizes[i].key, "mlp_ratio")) n /= v->width;
+        json_object_set_new(out, f->sizes[i].key, json_integer(n));
+    }
+    if (out && f->tap)
+        json_object_set_new(out, "deepstack_visual_indexes", list_of(v->taps, v->n_taps));
+    if (out && f->full_key) json_object_set_new(out, f->full_key, list_of(v->full, v->n_full));
+    if (out && clip) json_object_set_new(out, "layer_norm_eps", json_real(1e-5));
+    return out;
 }
 
 int rot_init_config_json(const rot_init_plan *plan, char **out, rot_err *err)
 {
+    static const struct {
+        const char *model_type, *class;
+    } classes[] = {{"qwen3_vl", "Qwen3VLForConditionalGeneration"},
+                   {"qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"},
+                   {"qwen2_vl", "Qwen2VLForConditionalGeneration"},
+                   {"llava_next", "LlavaNextForConditionalGeneration"}};
+    const rot_vision_config *v = &plan->vision;
+    size_t i = sizeof classes / sizeof classes[0] - 1;
+    while (i && strcmp(classes[i].model_type, v->model_type)) i--;
     json_t *root = json_pack("{s:[s], s:s, s:s, s:b, s:o*, s:o*}", "architectures",
-                             "Qwen3VLForConditionalGeneration", "model_type", "qwen3_vl", "dtype",
+                             classes[i].class, "model_type", v->model_type, "dtype",
                              plan->type_name, "tie_word_embeddings", plan->text.tied, "text_config",
                              text_config(plan), "vision_config", vision_config(plan));
     if (root &&
         (!json_object_get(root, "text_config") || !json_object_get(root, "vision_config"))) {
         json_decref(root);
         root = NULL;
+    }
+    if (root && v->tile_px) {
+        json_t *more =
+            json_pack("{s:s, s:s, s:i, s:b, s:i, s:o}", "projector_hidden_act", "gelu",
+                      "vision_feature_select_strategy", "default", "vision_feature_layer", -2,
+                      "multimodal_projector_bias", 1, "image_seq_length", v->n_positions - 1,
+                      "image_grid_pinpoints", pinpoints_of(v));
+        if (!more || json_object_update(root, more) < 0) {
+            json_decref(root);
+            root = NULL;
+        }
+        json_decref(more);
+        set_id(root, "image_token_index", plan->ids.image);
+        return dump(root, out, err);
     }
     set_id(root, "image_token_id", plan->ids.image);
     set_id(root, "video_token_id", plan->ids.video);
@@ -190,15 +251,37 @@ int rot_init_config_json(const rot_init_plan *plan, char **out, rot_err *err)
     return dump(root, out, err);
 }
 
+// CLIP's mean and spread of the channels, which all but Qwen3-VL take.
+static const double clip_mean[3] = {0.48145466, 0.4578275, 0.40821073},
+                    clip_std[3] = {0.26862954, 0.26130258, 0.27577711};
+
 int rot_init_preprocessor_json(const rot_init_plan *plan, char **out, rot_err *err)
 {
+    const rot_vision_config *v = &plan->vision;
     rot_preprocessor p = rot_preprocessor_default();
+    const char *processor = "Qwen3VLProcessor";
+    if (strcmp(v->model_type, "qwen3_vl")) {
+        memcpy(p.mean, clip_mean, sizeof p.mean);
+        memcpy(p.std, clip_std, sizeof p.std);
+        p.min_pixels = 3136;
+        p.max_pixels = 12845056;
+        processor = !strcmp(v->model_type, "qwen2_vl") ? "Qwen2VLProcessor" : "Qwen2_5_VLProcessor";
+    }
+    if (v->tile_px)
+        return dump(
+            json_pack("{s:{s:i}, s:{s:i, s:i}, s:o, s:[fff], s:[fff], s:i, s:s, s:s, s:s}", "size",
+                      "shortest_edge", v->tile_px, "crop_size", "height", v->tile_px, "width",
+                      v->tile_px, "image_grid_pinpoints", pinpoints_of(v), "image_mean", p.mean[0],
+                      p.mean[1], p.mean[2], "image_std", p.std[0], p.std[1], p.std[2], "resample",
+                      3, "aspect_ratio_setting", "anyres", "processor_class", "LlavaNextProcessor",
+                      "image_processor_type", "LlavaNextImageProcessorFast"),
+            out, err);
     return dump(json_pack("{s:{s:I, s:I}, s:i, s:i, s:i, s:[fff], s:[fff], s:s, s:s}", "size",
                           "longest_edge", (json_int_t)p.max_pixels, "shortest_edge",
-                          (json_int_t)p.min_pixels, "patch_size", plan->vision.patch_px,
-                          "temporal_patch_size", plan->vision.temporal, "merge_size",
-                          plan->vision.merge, "image_mean", p.mean[0], p.mean[1], p.mean[2],
-                          "image_std", p.std[0], p.std[1], p.std[2], "processor_class",
-                          "Qwen3VLProcessor", "image_processor_type", "Qwen2VLImageProcessorFast"),
+                          (json_int_t)p.min_pixels, "patch_size", v->patch_px,
+                          "temporal_patch_size", v->temporal, "merge_size", v->merge, "image_mean",
+                          p.mean[0], p.mean[1], p.mean[2], "image_std", p.std[0], p.std[1],
+                          p.std[2], "processor_class", processor, "image_processor_type",
+                          "Qwen2VLImageProcessorFast"),
                 out, err);
 }

@@ -75,12 +75,6 @@ void rot_init_draw(const rot_init_tensor *tensor, uint64_t seed, rot_tensor_type
     }
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
-}
-
 // The spread of a weight [rows, n]: rms of its rows' products with an input of rms 1.
 static void linear(rot_init_tensor *out, double rms)
 {
@@ -89,35 +83,36 @@ static void linear(rot_init_tensor *out, double rms)
     out->spread = rms / sqrt(n);
 }
 
-static void set_tower_scales(rot_init_tensor *out, int depth)
+static void set_tower_scales(rot_init_tensor *out, const rot_tower_tensor *tensor, int depth)
 {
-    const char *name = out->name;
-    const bool weight = ends_with(name, ".weight");
     const double branch = 1.5 / sqrt((double)(depth > 4 ? depth : 4)); // what a block adds
-    if (strstr(name, "norm")) {
-        out->mean = weight;
+    switch (tensor->role) {
+    case ROT_ROLE_NORM:
+        out->mean = !tensor->bias;
         out->spread = 0.1;
-    } else if (!weight)
+        return;
+    case ROT_ROLE_TABLE:
+    case ROT_ROLE_ROW: out->spread = 1; return;
+    default: break;
+    }
+    if (tensor->bias) {
         out->spread = 0.05;
-    else if (strstr(name, "pos_embed"))
-        out->spread = 1;
-    else if (strstr(name, "patch_embed"))
-        linear(out, 1);
-    else if (strstr(name, "attn.qkv")) {
-        linear(out, 1);
-        out->split = out->n_elements / 3 * 2;
-        out->spread_behind = out->spread;
-        out->spread *= sqrt(3.0);
-    } else if (strstr(name, "attn.proj") || (strstr(name, "blocks.") && strstr(name, "linear_fc2")))
-        linear(out, branch);
-    else
-        linear(out, 1);
+        return;
+    }
+    linear(out, tensor->role == ROT_ROLE_BRANCH ? branch : 1);
+    if (tensor->role == ROT_ROLE_Q_OR_K) out->spread *= sqrt(3.0);
+    if (tensor->role != ROT_ROLE_QKV) return;
+    out->split = out->n_elements / 3 * 2;
+    out->spread_behind = out->spread;
+    out->spread *= sqrt(3.0);
 }
 
 static void set_text_scales(rot_init_tensor *out)
 {
     const char *name = out->name;
-    if (strstr(name, "q_norm") || strstr(name, "k_norm")) {
+    if (strstr(name, ".bias"))
+        out->spread = 0.05;
+    else if (strstr(name, "q_norm") || strstr(name, "k_norm")) {
         out->mean = 1.5; // scores of a spread of about 2
         out->spread = 0.1;
     } else if (strstr(name, "norm")) {
@@ -136,42 +131,83 @@ static rot_init_tensor *append(rot_init_tensor *list, size_t *n, int64_t rows, i
     return out;
 }
 
-static void add_text(const rot_text_shape *t, rot_init_tensor *list, size_t *n)
+// How the text models of the families differ, as published checkpoints name their tensors.
+typedef struct text_names {
+    const char *model_type, *prefix, *head;
+    bool qkv_bias, qk_norm;
+} text_names;
+
+static const text_names *names_of(const char *model_type)
+{
+    static const text_names all[] = {
+        {"qwen3_vl", "model.language_model.", "lm_head.weight", false, true},
+        {"qwen2_5_vl", "model.", "lm_head.weight", true, false},
+        {"qwen2_vl", "model.", "lm_head.weight", true, false},
+        {"llava_next", "language_model.model.", "language_model.lm_head.weight", false, false},
+    };
+    size_t i = sizeof all / sizeof all[0] - 1;
+    while (i && strcmp(all[i].model_type, model_type)) i--;
+    return &all[i];
+}
+
+// Nothing is written where `list` is NULL; *n counts.
+static void add_text(const text_names *names, const rot_text_shape *t, rot_init_tensor *list,
+                     size_t *n)
 {
     int64_t h = t->hidden, q = (int64_t)t->heads * t->head_dim,
             kv = (int64_t)t->kv_heads * t->head_dim;
     const struct {
         const char *name;
         int64_t rows, cols;
+        bool there;
     } layer[] = {
-        {"input_layernorm", h, 0},
-        {"self_attn.q_proj", q, h},
-        {"self_attn.k_proj", kv, h},
-        {"self_attn.v_proj", kv, h},
-        {"self_attn.o_proj", h, q},
-        {"self_attn.q_norm", t->head_dim, 0},
-        {"self_attn.k_norm", t->head_dim, 0},
-        {"post_attention_layernorm", h, 0},
-        {"mlp.gate_proj", t->mlp_width, h},
-        {"mlp.up_proj", t->mlp_width, h},
-        {"mlp.down_proj", h, t->mlp_width},
+        {"input_layernorm.weight", h, 0, true},
+        {"self_attn.q_proj.weight", q, h, true},
+        {"self_attn.k_proj.weight", kv, h, true},
+        {"self_attn.v_proj.weight", kv, h, true},
+        {"self_attn.q_proj.bias", q, 0, names->qkv_bias},
+        {"self_attn.k_proj.bias", kv, 0, names->qkv_bias},
+        {"self_attn.v_proj.bias", kv, 0, names->qkv_bias},
+        {"self_attn.o_proj.weight", h, q, true},
+        {"self_attn.q_norm.weight", t->head_dim, 0, names->qk_norm},
+        {"self_attn.k_norm.weight", t->head_dim, 0, names->qk_norm},
+        {"post_attention_layernorm.weight", h, 0, true},
+        {"mlp.gate_proj.weight", t->mlp_width, h, true},
+        {"mlp.up_proj.weight", t->mlp_width, h, true},
+        {"mlp.down_proj.weight", h, t->mlp_width, true},
     };
-    strcpy(append(list, n, t->vocab, h)->name, "model.language_model.embed_tokens.weight");
-    for (int l = 0; l < t->layers; l++)
-        for (size_t i = 0; i < sizeof layer / sizeof layer[0]; i++) {
-            rot_init_tensor *out = append(list, n, layer[i].rows, layer[i].cols);
-            snprintf(out->name, sizeof out->name, "model.language_model.layers.%d.%s.weight", l,
-                     layer[i].name);
-        }
-    strcpy(append(list, n, h, 0)->name, "model.language_model.norm.weight");
-    if (!t->tied) strcpy(append(list, n, t->vocab, h)->name, "lm_head.weight");
+    rot_init_tensor none;
+    const struct {
+        const char *name;
+        int64_t rows, cols;
+        bool there;
+    } ends[] = {{"embed_tokens.weight", t->vocab, h, true}, {"norm.weight", h, 0, true}};
+    for (int e = 0; e < 2; e++) {
+        rot_init_tensor *out = list ? append(list, n, ends[e].rows, ends[e].cols) : &none;
+        snprintf(out->name, sizeof out->name, "%s%s", names->prefix, ends[e].name);
+        *n += !list;
+        for (int l = 0; e == 0 && l < t->layers; l++)
+            for (size_t i = 0; i < sizeof layer / sizeof layer[0]; i++) {
+                if (!layer[i].there) continue;
+                out = list ? append(list, n, layer[i].rows, layer[i].cols) : &none;
+                snprintf(out->name, sizeof out->name, "%slayers.%d.%s", names->prefix, l,
+                         layer[i].name);
+                *n += !list;
+            }
+    }
+    if (t->tied) return;
+    rot_init_tensor *out = list ? append(list, n, t->vocab, h) : &none;
+    snprintf(out->name, sizeof out->name, "%s", names->head);
+    *n += !list;
 }
 
 int rot_init_tensors(const rot_init_plan *plan, bool text, rot_init_tensor **out, size_t *n,
                      rot_err *err)
 {
-    size_t n_tower = rot_tower_tensor_count(&plan->vision);
-    size_t n_all = n_tower + (text ? 3 + 11 * (size_t)plan->text.layers : 0);
+    const rot_tower_family *family = rot_tower_family_of(plan->vision.model_type);
+    const text_names *names = names_of(plan->vision.model_type);
+    size_t n_tower = rot_tower_tensor_count(&plan->vision), n_all = n_tower;
+    if (text) add_text(names, &plan->text, NULL, &n_all);
     rot_init_tensor *list = rot_calloc(n_all, sizeof *list);
     rot_tower_tensor *tower = rot_malloc(n_tower * sizeof *tower);
     if (!list || !tower) {
@@ -181,22 +217,22 @@ int rot_init_tensors(const rot_init_plan *plan, bool text, rot_init_tensor **out
     }
     rot_tower_tensors(&plan->vision, tower);
     for (size_t i = 0; i < n_tower; i++) {
-        snprintf(list[i].name, sizeof list[i].name, "model.visual.%.110s", tower[i].name);
+        snprintf(list[i].name, sizeof list[i].name, "%s%.110s", family->prefixes[0], tower[i].name);
         list[i].n_dims = tower[i].n_dims;
         memcpy(list[i].shape, tower[i].shape, sizeof list[i].shape);
     }
-    rot_free(tower);
     size_t count = n_tower;
-    if (text) add_text(&plan->text, list, &count);
+    if (text) add_text(names, &plan->text, list, &count);
     for (size_t i = 0; i < count; i++) {
         list[i].n_elements = 1;
         for (int d = 0; d < list[i].n_dims; d++) list[i].n_elements *= (size_t)list[i].shape[d];
         list[i].split = list[i].n_elements;
         if (i < n_tower)
-            set_tower_scales(&list[i], plan->vision.depth);
+            set_tower_scales(&list[i], &tower[i], plan->vision.depth);
         else
             set_text_scales(&list[i]);
     }
+    rot_free(tower);
     *out = list;
     *n = count;
     return 0;

@@ -1,5 +1,6 @@
 // Pixels: resampled, normalised, cut into patch rows. Order and features: transformers 4.57,
-// models/qwen2_vl/image_processing_qwen2_vl_fast.py.
+// models/qwen2_vl/image_processing_qwen2_vl_fast.py and
+// models/llava_next/image_processing_llava_next_fast.py.
 #include <stdbool.h>
 #include <string.h>
 
@@ -62,9 +63,9 @@ static int resize(plane *image, rot_resampler resampler, int32_t height, int32_t
     return pass(image, resampler, false, height, simd, arena, err);
 }
 
-// A column-major image in the upper left corner of height x width of the background; row-major.
+// A column-major image in height x width of the background, from (top, left) on; row-major.
 static int pad(plane *image, const uint8_t background[3], int32_t height, int32_t width,
-               rot_arena *arena, rot_err *err)
+               int32_t top, int32_t left, rot_arena *arena, rot_err *err)
 {
     const bool colour = background[0] != background[1] || background[1] != background[2];
     const int32_t w = image->n_lines, h = image->n_pixels, from = image->channels;
@@ -73,9 +74,11 @@ static int pad(plane *image, const uint8_t background[3], int32_t height, int32_
     if (!bytes) return ROT_ERR_NO_MEMORY;
     for (int32_t y = 0; y < height; y++)
         for (int32_t x = 0; x < width; x++, to += channels) {
+            const int32_t u = x - left, v = y - top;
             const uint8_t *pixel =
-                x < w && y < h ? image->bytes + ((size_t)x * (size_t)h + (size_t)y) * (size_t)from
-                               : NULL;
+                u >= 0 && u < w && v >= 0 && v < h
+                    ? image->bytes + ((size_t)u * (size_t)h + (size_t)v) * (size_t)from
+                    : NULL;
             for (int32_t c = 0; c < channels; c++)
                 to[c] = !pixel ? background[c] : pixel[from == 3 ? c : 0];
         }
@@ -120,18 +123,44 @@ static void cut_patch(const plane *image, int32_t row, int32_t column, const rot
     for (size_t c = 1; copies && c < 3; c++) memcpy(out + c * n, out, n * sizeof *out);
 }
 
-// Rows: block row, block column, row and column within the merge cell.
-static void cut(const plane *image, const rot_preprocessor *p, const rot_grid *grid, float *out)
+// The patches of a part of the image. Rows: block row, block column, row and column within the
+// merge cell.
+static void cut(const plane *image, const rot_preprocessor *p, int32_t first_row,
+                int32_t first_column, int32_t grid_h, int32_t grid_w, float *out)
 {
     float table[3][256];
     make_table(p, table);
     const bool copies = image->channels == 1 && same_channels(p);
     const size_t n = 3 * (size_t)p->temporal * (size_t)p->patch_px * (size_t)p->patch_px;
     const int32_t m = p->merge;
-    for (int32_t br = 0; br < grid->grid_h / m; br++)
-        for (int32_t bc = 0; bc < grid->grid_w / m; bc++)
+    for (int32_t br = 0; br < grid_h / m; br++)
+        for (int32_t bc = 0; bc < grid_w / m; bc++)
             for (int32_t cell = 0; cell < m * m; cell++, out += n)
-                cut_patch(image, br * m + cell / m, bc * m + cell % m, p, table, copies, out);
+                cut_patch(image, first_row + br * m + cell / m, first_column + bc * m + cell % m, p,
+                          table, copies, out);
+}
+
+// LLaVA-1.6: the image pressed into one view, then, its sides kept in proportion and centred on
+// black, in tiles. An odd remainder of the padding goes to the right and the bottom.
+static int views(const rot_preprocessor *p, const plane *image, const rot_grid *grid, bool simd,
+                 rot_arena *arena, float *out, rot_err *err)
+{
+    static const uint8_t black[3];
+    const int32_t tile = p->tile_px, side = tile / p->patch_px;
+    const size_t view = (size_t)(side * side) * 3 * (size_t)p->patch_px * (size_t)p->patch_px;
+    plane base = *image, tiles = *image;
+    ROT_TRY(resize(&base, ROT_RESAMPLE_TORCH, tile, tile, simd, arena, err));
+    ROT_TRY(turn(&base, false, arena, err));
+    cut(&base, p, 0, 0, side, side, out);
+    ROT_TRY(resize(&tiles, ROT_RESAMPLE_TORCH, grid->first_height, grid->first_width, simd, arena,
+                   err));
+    ROT_TRY(turn(&tiles, true, arena, err));
+    ROT_TRY(pad(&tiles, black, grid->height, grid->width, (grid->height - grid->first_height) / 2,
+                (grid->width - grid->first_width) / 2, arena, err));
+    for (int32_t row = 0; row < grid->grid_h; row += side)
+        for (int32_t column = 0; column < grid->grid_w; column += side)
+            cut(&tiles, p, row, column, side, side, out += view);
+    return 0;
 }
 
 static int pixels(rot_geometry geometry, const rot_preprocessor *p, const rot_image *image,
@@ -139,15 +168,16 @@ static int pixels(rot_geometry geometry, const rot_preprocessor *p, const rot_im
                   float *out, rot_err *err)
 {
     plane at = {image->pixels, image->width_px, image->height_px, image->channels, true};
+    if (p->family == ROT_FAMILY_LLAVA_NEXT) return views(p, &at, grid, simd, arena, out, err);
     if (geometry == ROT_GEOMETRY_NATIVE)
-        ROT_TRY(pad(&at, background, grid->height, grid->width, arena, err));
+        ROT_TRY(pad(&at, background, grid->height, grid->width, 0, 0, arena, err));
     else
         ROT_TRY(resize(&at, ROT_RESAMPLE_PILLOW, grid->first_height, grid->first_width, simd, arena,
                        err));
     if (geometry == ROT_GEOMETRY_RELEASED)
         ROT_TRY(resize(&at, ROT_RESAMPLE_TORCH, grid->height, grid->width, simd, arena, err));
     ROT_TRY(turn(&at, false, arena, err));
-    cut(&at, p, grid, out);
+    cut(&at, p, 0, 0, grid->grid_h, grid->grid_w, out);
     return 0;
 }
 

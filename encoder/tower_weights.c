@@ -51,19 +51,55 @@ static int read_floats(const loader *l, const char *name, size_t n, float **out)
     return 0;
 }
 
-static int read_linear(const loader *l, const char *name, size_t n_in, size_t n_out,
-                       rot_epilogue epilogue, rot_linear **out)
+static void name_of(char out[NAME_BYTES], const char *format, int block, const char *ending)
+{
+    const char *number = strstr(format, "%d");
+    if (number)
+        snprintf(out, NAME_BYTES, "%.*s%d%s%s", (int)(number - format), format, block, number + 2,
+                 ending);
+    else
+        snprintf(out, NAME_BYTES, "%s%s", format, ending);
+}
+
+// One linear of up to three of the same n_in, each of n_out / n, one after another; an absent bias
+// is 0.
+static int read_linear(const loader *l, const char *const *names, int n, int block, size_t n_in,
+                       size_t n_out, bool with_bias, rot_epilogue epilogue, rot_linear **out)
 {
     int rc = 0;
     char full[NAME_BYTES];
-    float *weight = NULL, *bias = NULL;
-    snprintf(full, sizeof full, "%s.weight", name);
-    ROT_GO(read_floats(l, full, n_in * n_out, &weight));
-    snprintf(full, sizeof full, "%s.bias", name);
-    ROT_GO(read_floats(l, full, n_out, &bias));
+    size_t part = n_out / (size_t)n;
+    float *weight = NULL, *bias = NULL, *piece = NULL;
     rot_backend *b = l->tower->backend;
+    if (n == 1) {
+        name_of(full, names[0], block, ".weight");
+        ROT_GO(read_floats(l, full, n_in * n_out, &weight));
+    } else
+        weight = rot_aligned_malloc(n_in * n_out * sizeof *weight);
+    bias = rot_aligned_malloc(n_out * sizeof *bias);
+    if (!weight || !bias) {
+        rc = rot_no_memory(l->err, n_in * n_out * sizeof *weight, "a weight");
+        goto done;
+    }
+    memset(bias, 0, n_out * sizeof *bias);
+    for (int i = 0; i < n; i++) {
+        const struct {
+            const char *ending;
+            size_t n;
+            float *to;
+        } parts[] = {{".weight", part * n_in, weight + (size_t)i * part * n_in},
+                     {".bias", part, bias + (size_t)i * part}};
+        for (int p = n == 1; p < (with_bias ? 2 : 1); p++) {
+            name_of(full, names[i], block, parts[p].ending);
+            ROT_GO(read_floats(l, full, parts[p].n, &piece));
+            memcpy(parts[p].to, piece, parts[p].n * sizeof *piece);
+            rot_free(piece);
+            piece = NULL;
+        }
+    }
     ROT_GO(b->ops->linear_new(b, n_in, n_out, epilogue, weight, bias, out, l->err));
 done:
+    rot_free(piece);
     rot_free(weight);
     rot_free(bias);
     return rc;
@@ -80,12 +116,15 @@ static int read_vector(const loader *l, const char *name, size_t n, rot_buffer *
     return rc;
 }
 
-static int read_norm(const loader *l, const char *name, size_t n, rot_tower_norm *out)
+static int read_norm(const loader *l, const char *format, int block, rot_tower_norm *out)
 {
     char full[NAME_BYTES];
-    snprintf(full, sizeof full, "%s.weight", name);
+    size_t n = (size_t)l->tower->config.width;
+    if (!format) return 0;
+    name_of(full, format, block, ".weight");
     ROT_TRY(read_vector(l, full, n, &out->gamma));
-    snprintf(full, sizeof full, "%s.bias", name);
+    if (l->tower->family->rms) return 0;
+    name_of(full, format, block, ".bias");
     return read_vector(l, full, n, &out->beta);
 }
 
@@ -93,46 +132,64 @@ static int read_block(const loader *l, int i, rot_tower_block *block)
 {
     const rot_vision_config *c = &l->tower->config;
     size_t width = (size_t)c->width, mlp = (size_t)c->mlp_width;
-    const rot_tower_family *family = l->tower->family;
+    const rot_tower_family *f = l->tower->family;
     const struct {
-        const char *name;
+        const char *const *names;
+        int n;
         size_t n_in, n_out;
         rot_epilogue epilogue;
         rot_linear **to;
     } parts[] = {
-        {"attn.qkv", width, 3 * width, ROT_EPILOGUE_NONE, &block->qkv},
-        {"attn.proj", width, width, ROT_EPILOGUE_ADD, &block->proj},
-        {"mlp.linear_fc1", width, mlp, family->mlp, &block->fc1},
-        {"mlp.linear_fc2", mlp, width, ROT_EPILOGUE_ADD, &block->fc2},
+        {f->qkv, f->qkv[1] ? 3 : 1, width, 3 * width, ROT_EPILOGUE_NONE, &block->qkv},
+        {&f->proj, 1, width, width, ROT_EPILOGUE_ADD, &block->proj},
+        {f->mlp_in, f->gated ? 2 : 1, width, f->gated ? 2 * mlp : mlp, f->mlp, &block->fc1},
+        {&f->mlp_out, 1, mlp, width, ROT_EPILOGUE_ADD, &block->fc2},
     };
-    char name[NAME_BYTES / 2];
-    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
-        snprintf(name, sizeof name, "blocks.%d.%s", i, parts[p].name);
-        ROT_TRY(
-            read_linear(l, name, parts[p].n_in, parts[p].n_out, parts[p].epilogue, parts[p].to));
-    }
-    snprintf(name, sizeof name, "blocks.%d.norm1", i);
-    ROT_TRY(read_norm(l, name, width, &block->norm1));
-    snprintf(name, sizeof name, "blocks.%d.norm2", i);
-    return read_norm(l, name, width, &block->norm2);
+    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++)
+        ROT_TRY(read_linear(l, parts[p].names, parts[p].n, i, parts[p].n_in, parts[p].n_out, true,
+                            parts[p].epilogue, parts[p].to));
+    block->windows = c->window_px > 0;
+    for (int k = 0; k < c->n_full; k++) block->windows &= c->full[k] != i;
+    ROT_TRY(read_norm(l, f->norm1, i, &block->norm1));
+    return read_norm(l, f->norm2, i, &block->norm2);
+}
+
+// The class token lies where position 0 is.
+static int read_positions(const loader *l)
+{
+    rot_tower *t = l->tower;
+    size_t width = (size_t)t->config.width;
+    float *class_token;
+    if (!t->family->table) return 0;
+    ROT_TRY(read_floats(l, t->family->table, (size_t)t->config.n_positions * width, &t->positions));
+    if (!t->family->class_token) return 0;
+    ROT_TRY(read_floats(l, t->family->class_token, width, &class_token));
+    for (size_t i = 0; i < width; i++) t->positions[i] += class_token[i];
+    rot_free(class_token);
+    return 0;
 }
 
 static int read_all(const loader *l)
 {
     rot_tower *t = l->tower;
     const rot_vision_config *c = &t->config;
+    const rot_tower_family *f = t->family;
     size_t width = (size_t)c->width, wide = width * (size_t)(c->merge * c->merge);
-    t->blocks = rot_calloc((size_t)c->depth, sizeof *t->blocks);
+    t->blocks = rot_calloc((size_t)c->used_depth + 1, sizeof *t->blocks);
     if (!t->blocks) return rot_no_memory(l->err, (size_t)c->depth * sizeof *t->blocks, "a tower");
     // the convolution whose stride is its kernel: its flattened weight is a linear's
-    ROT_TRY(
-        read_linear(l, "patch_embed.proj", t->patch_values, width, ROT_EPILOGUE_ADD, &t->patch));
-    ROT_TRY(read_floats(l, "pos_embed.weight", (size_t)c->n_positions * width, &t->positions));
-    for (int i = 0; i < c->depth; i++) ROT_TRY(read_block(l, i, &t->blocks[i]));
-    ROT_TRY(read_norm(l, "merger.norm", width, &t->merger_norm));
-    ROT_TRY(read_linear(l, "merger.linear_fc1", wide, wide, t->family->merger, &t->merger_fc1));
-    return read_linear(l, "merger.linear_fc2", wide, (size_t)c->out_width, ROT_EPILOGUE_NONE,
-                       &t->merger_fc2);
+    ROT_TRY(read_linear(l, &f->patch, 1, 0, t->patch_values, width, f->patch_bias, ROT_EPILOGUE_ADD,
+                        &t->patch));
+    ROT_TRY(read_positions(l));
+    ROT_TRY(read_norm(l, f->pre_norm, 0, &t->pre_norm));
+    for (int i = 0; i < c->used_depth; i++) ROT_TRY(read_block(l, i, &t->blocks[i]));
+    ROT_TRY(read_norm(l, f->merger_norm, 0, &t->merger_norm));
+    t->between = f->merger_norm ? wide : (size_t)c->out_width;
+    ROT_TRY(read_linear(l, &f->merger_in, 1, 0, wide, t->between, true, f->merger, &t->merger_fc1));
+    ROT_TRY(read_linear(l, &f->merger_out, 1, 0, t->between, (size_t)c->out_width, true,
+                        ROT_EPILOGUE_NONE, &t->merger_fc2));
+    if (!f->newline) return 0;
+    return read_floats(l, f->newline, (size_t)c->out_width, &t->newline);
 }
 
 int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, rot_tower **out,
@@ -150,16 +207,7 @@ int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, rot_t
         (size_t)c->in_channels * (size_t)c->temporal * (size_t)c->patch_px * (size_t)c->patch_px;
     while ((tower->side + 1) * (tower->side + 1) <= c->n_positions) tower->side++;
     loader l = {checkpoint, tower, err};
-    int rc = 0;
-    if (c->heads < 1 || c->width % c->heads || c->width / c->heads % 4)
-        rc = rot_err_set(
-            err, ROT_ERR_FORMAT,
-            "config.json: a width of %d with %d heads: heads must be a multiple of 4 wide",
-            c->width, c->heads);
-    else if (tower->side * tower->side != c->n_positions)
-        rc = rot_err_set(err, ROT_ERR_FORMAT,
-                         "config.json: num_position_embeddings %d is no square", c->n_positions);
-    if (rc == 0) rc = read_all(&l);
+    int rc = read_all(&l);
     if (rc < 0) rot_tower_close(&tower);
     *out = tower;
     return rc;
@@ -173,9 +221,9 @@ static void free_norm(rot_backend *b, rot_tower_norm *norm)
 
 void rot_tower_free_buffers(rot_tower *tower)
 {
-    rot_buffer **all[] = {&tower->pixels,  &tower->x,     &tower->h,   &tower->q,
-                          &tower->k,       &tower->v,     &tower->qkv, &tower->hidden,
-                          &tower->cosines, &tower->sines, &tower->out};
+    rot_buffer **all[] = {&tower->pixels, &tower->x,       &tower->h,     &tower->q,
+                          &tower->k,      &tower->v,       &tower->qkv,   &tower->hidden,
+                          &tower->gates,  &tower->cosines, &tower->sines, &tower->out};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         tower->backend->ops->buffer_free(tower->backend, *all[i]);
         *all[i] = NULL;
@@ -189,7 +237,7 @@ void rot_tower_close(rot_tower **tower)
     if (!t) return;
     rot_backend *b = t->backend;
     rot_tower_free_buffers(t);
-    for (int i = 0; i < t->config.depth && t->blocks; i++) {
+    for (int i = 0; i < t->config.used_depth && t->blocks; i++) {
         rot_tower_block *block = &t->blocks[i];
         rot_linear *linears[] = {block->qkv, block->proj, block->fc1, block->fc2};
         for (int k = 0; k < 4; k++) b->ops->linear_free(b, linears[k]);
@@ -200,6 +248,8 @@ void rot_tower_close(rot_tower **tower)
     b->ops->linear_free(b, t->merger_fc1);
     b->ops->linear_free(b, t->merger_fc2);
     free_norm(b, &t->merger_norm);
+    free_norm(b, &t->pre_norm);
+    rot_free(t->newline);
     rot_free(t->positions);
     rot_free(t->blocks);
     rot_free(t);

@@ -15,7 +15,10 @@ double rot_tower_flop(const rot_encoder_info *info, const rot_grid *grid)
     double merged = d * info->preprocessor.merge * info->preprocessor.merge;
     double patch_values = 3.0 * info->preprocessor.temporal * info->preprocessor.patch_px *
                           info->preprocessor.patch_px;
-    double block = 2 * d * (3 * d) + 2 * d * d + 2 * (2 * d * m) + 4 * s * d; // a patch row
+    const double view = info->preprocessor.tile_px / info->preprocessor.patch_px;
+    const double span = view > 0 ? view * view : s; // of attention; windows are left out
+    double block =
+        2 * d * (3 * d) + 2 * d * d + info->mlp_products * 2 * d * m + 4 * span * d; // a patch row
     return s * (info->depth * block + 2 * patch_values * d) +
            grid->k * (2 * merged * merged + 2 * merged * info->out_width);
 }

@@ -160,6 +160,25 @@ done:
     return rc;
 }
 
+// What only some families have; Qwen3-VL's preprocessor stays as it is written above.
+static int add_family(json_t *preprocessor, const rot_preprocessor *p, rot_err *err)
+{
+    static const char *const names[] = {[ROT_FAMILY_QWEN3_VL] = "qwen3_vl",
+                                        [ROT_FAMILY_QWEN2_VL] = "qwen2_vl",
+                                        [ROT_FAMILY_LLAVA_NEXT] = "llava_next"};
+    if (p->family == ROT_FAMILY_QWEN3_VL) return 0;
+    int bad = json_object_set_new(preprocessor, "family", json_string(names[p->family]));
+    if (p->family == ROT_FAMILY_LLAVA_NEXT) {
+        json_t *pinpoints = json_array();
+        for (int i = 0; i < p->n_pinpoints; i++)
+            bad |= json_array_append_new(
+                pinpoints, json_pack("[i,i]", (int)p->pinpoints[i][0], (int)p->pinpoints[i][1]));
+        bad |= json_object_set_new(preprocessor, "pinpoints", pinpoints);
+        bad |= json_object_set_new(preprocessor, "tile_px", json_integer(p->tile_px));
+    }
+    return bad ? rot_no_memory(err, 0, "stage content") : 0;
+}
+
 int rot_plan_embeds(rot_job *job, const rot_split_config *split, const rot_scan *scan,
                     const char *images_root, rot_stage_plan *out, rot_err *err)
 {
@@ -172,6 +191,13 @@ int rot_plan_embeds(rot_job *job, const rot_split_config *split, const rot_scan 
                   "temporal", p->temporal, "merge", p->merge, "min_pixels",
                   (json_int_t)p->min_pixels, "max_pixels", (json_int_t)p->max_pixels, "mean",
                   p->mean[0], p->mean[1], p->mean[2], "std", p->std[0], p->std[1], p->std[2]);
+    if (preprocessor) {
+        int rc = add_family(preprocessor, p, err);
+        if (rc < 0) {
+            json_decref(preprocessor);
+            return rc;
+        }
+    }
     json_t *content =
         json_pack("{s:s, s:i, s:{s:s}, s:s, s:o, s:s, s:{s:s}, s:s, s:s}", "stage", "embeds",
                   "version", 1, "images", "root", images_root, "geometry",

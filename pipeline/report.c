@@ -194,8 +194,7 @@ static int add_sample(rot_str *html, const report_split *split, uint64_t row, ro
                    (unsigned long long)row, image.width_px, image.height_px);
     if (has_grid)
         rot_str_printf(html, ", seen as %d × %d px, %d row%s of merged tokens, K = %d", grid.width,
-                       grid.height, grid.grid_h / split->preprocessor.merge,
-                       grid.grid_h == split->preprocessor.merge ? "" : "s", grid.k);
+                       grid.height, grid.rows, grid.rows == 1 ? "" : "s", grid.k);
     rot_str_puts(html, "</div>\n");
     ROT_TRY(report_picture(html, &image, split->geometry, has_grid ? &grid : NULL, err));
     ROT_TRY(add_texts(html, split, row, err));

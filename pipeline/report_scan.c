@@ -67,6 +67,31 @@ static int scan(report_split *split, rot_stage *stage, bool tombstones, rot_err 
     return 0;
 }
 
+// As plan_stage.c writes it; absent: Qwen3-VL.
+static int read_family(report_split *split, const json_t *content, rot_err *err)
+{
+    rot_preprocessor *p = &split->preprocessor;
+    const char *family = json_string_value(json_object_get(content, "family"));
+    if (!family) return 0;
+    if (!strcmp(family, "qwen2_vl")) {
+        p->family = ROT_FAMILY_QWEN2_VL;
+        return 0;
+    }
+    const json_t *pinpoints = json_object_get(content, "pinpoints");
+    size_t n = json_array_size(pinpoints);
+    if (strcmp(family, "llava_next") || n > ROT_MAX_PINPOINTS)
+        ROT_FAIL(err, ROT_ERR_FORMAT, "split %s: its embeds name no family that we know",
+                 split->info.name);
+    p->family = ROT_FAMILY_LLAVA_NEXT;
+    p->tile_px = (int32_t)json_integer_value(json_object_get(content, "tile_px"));
+    p->n_pinpoints = (int32_t)n;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < 2; k++)
+            p->pinpoints[i][k] =
+                (int32_t)json_integer_value(json_array_get(json_array_get(pinpoints, i), k));
+    return 0;
+}
+
 static int read_geometry(report_split *split, const json_t *content, rot_err *err)
 {
     const json_t *p = json_object_get(content, "preprocessor");
@@ -80,6 +105,7 @@ static int read_geometry(report_split *split, const json_t *content, rot_err *er
     split->preprocessor.merge = (int32_t)json_integer_value(json_object_get(p, "merge"));
     split->preprocessor.min_pixels = json_integer_value(json_object_get(p, "min_pixels"));
     split->preprocessor.max_pixels = json_integer_value(json_object_get(p, "max_pixels"));
+    ROT_TRY(read_family(split, p, err));
     split->has_geometry = split->preprocessor.patch_px > 0 && split->preprocessor.merge > 0;
     return 0;
 }

@@ -40,6 +40,7 @@ typedef struct rot_encoder_info {
     char weights_sha256[65]; // hex, over the tower's tensors by canonical name
     char backend[128];       // resolved: name, instruction set, version of its numerics
     int32_t depth, width, heads, mlp_width, out_width; // out_width: d of the embeddings
+    int32_t mlp_products; // matrix products of an MLP: 2, or 3 with a gate
     int64_t n_parameters;
     rot_preprocessor preprocessor;
 } rot_encoder_info;
@@ -73,7 +74,9 @@ typedef struct rot_encoder_stage {
 const rot_encoder_stage *rot_encoder_stages(const rot_encoder *encoder, size_t *n);
 
 // Writes a checkpoint of the real architecture with seeded random weights. arch: "tiny", "2b",
-// "4b", "8b", or "custom" with the sizes below. The same seed gives the same bytes.
+// "4b", "8b" of Qwen3-VL, "custom" of it with the sizes below; "qwen2.5-tiny", "qwen2.5-3b",
+// "qwen2.5-7b"; "qwen2-tiny", "qwen2-2b", "qwen2-7b"; "llava-tiny", "llava-7b". Sizes below replace
+// those of any arch. The same seed gives the same bytes.
 typedef struct rot_init_model_options {
     size_t size;
     const char *dir;           // created; ROT_ERR_USAGE if it holds a config.json already

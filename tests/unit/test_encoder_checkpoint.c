@@ -289,8 +289,9 @@ static void configs_that_do_not_fit_are_refused(void **state)
         int code;
         const char *words;
     } cases[] = {
-        {"config.json", "\"model_type\": \"qwen3_vl\"", "\"model_type\": \"qwen2_vl\"",
-         ROT_ERR_UNSUPPORTED, "supported: qwen3_vl, qwen3_vl_moe"},
+        {"config.json", "\"model_type\": \"qwen3_vl\"", "\"model_type\": \"siglip\"",
+         ROT_ERR_UNSUPPORTED,
+         "'siglip' (supported: qwen3_vl, qwen3_vl_moe, qwen2_5_vl, qwen2_vl, llava_next)"},
         {"config.json", "\"model_type\"", "\"model_tipe\"", ROT_ERR_FORMAT,
          "'model_type' is missing"},
         {"config.json", "\"vision_config\"", "\"vision\"", ROT_ERR_FORMAT,

@@ -104,7 +104,9 @@ static void real_shapes_have_the_published_sizes(void **state)
                   {24, 1024, 4096, 2560, {5, 11, 17}, 415347712},
                   {27, 1152, 4304, 4096, {8, 16, 24}, 576388336}};
     for (int i = 0; i < 3; i++) {
-        rot_init_plan plan = {.vision = {.depth = towers[i].depth,
+        rot_init_plan plan = {.vision = {.model_type = "qwen3_vl",
+                                         .depth = towers[i].depth,
+                                         .used_depth = towers[i].depth,
                                          .width = towers[i].width,
                                          .heads = 16,
                                          .mlp_width = towers[i].mlp,
@@ -123,6 +125,41 @@ static void real_shapes_have_the_published_sizes(void **state)
         for (size_t k = 0; k < n; k++) sum += (long long)list[k].n_elements;
         assert_int_equal(n, towers[i].depth == 24 ? 315 : 351);
         assert_int_equal(sum, towers[i].parameters);
+        rot_free(list);
+    }
+}
+
+// Of the towers of the other families, as published: Qwen2.5-VL-3B and 7B, Qwen2-VL-2B and 7B; CLIP
+// ViT-L/14-336 with the projector of Vicuna-7B and the newline.
+static void other_families_have_the_published_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        rot_vision_config vision;
+        long long tenths; // of a million parameters
+    } towers[] = {
+        {{"qwen2_5_vl", .mlp_width = 3420, .out_width = 2048}, 6687},
+        {{"qwen2_5_vl", .mlp_width = 3420, .out_width = 3584}, 6766},
+        {{"qwen2_vl", .mlp_width = 5120, .out_width = 1536}, 6653},
+        {{"qwen2_vl", .mlp_width = 5120, .out_width = 3584}, 6758},
+        {{"llava_next", .mlp_width = 4096, .out_width = 4096}, 3245},
+    };
+    for (size_t i = 0; i < sizeof towers / sizeof *towers; i++) {
+        rot_init_plan plan = {.vision = towers[i].vision};
+        bool clip = i == 4;
+        plan.vision.depth = plan.vision.used_depth = clip ? 24 : 32;
+        plan.vision.width = clip ? 1024 : 1280;
+        plan.vision.heads = 16;
+        plan.vision.in_channels = 3;
+        plan.vision.patch_px = 14;
+        plan.vision.temporal = plan.vision.merge = clip ? 1 : 2;
+        plan.vision.n_positions = clip ? 577 : 0;
+        rot_init_tensor *list;
+        size_t n;
+        long long sum = 0;
+        assert_int_equal(rot_init_tensors(&plan, false, &list, &n, NULL), 0);
+        for (size_t k = 0; k < n; k++) sum += (long long)list[k].n_elements;
+        assert_int_equal((sum + 50000) / 100000, towers[i].tenths);
         rot_free(list);
     }
 }
@@ -219,7 +256,8 @@ static void senseless_options_are_refused(void **state)
     (void)state;
     rot_init_model_options o = small("no");
     o.arch = "3b";
-    wants_init_error(o, ROT_ERR_USAGE, "tiny, 2b, 4b, 8b, custom");
+    wants_init_error(o, ROT_ERR_USAGE, "tiny, 2b, 4b, 8b, qwen2.5-tiny");
+    wants_init_error(o, ROT_ERR_USAGE, "llava-7b, custom");
     o = small("no");
     o.dtype = "fp8";
     wants_init_error(o, ROT_ERR_USAGE, "bf16, f16, f32");
@@ -302,6 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_opens),
         cmocka_unit_test(real_shapes_have_the_published_sizes),
+        cmocka_unit_test(other_families_have_the_published_sizes),
         cmocka_unit_test(a_seed_gives_the_same_bytes),
         cmocka_unit_test(pieces_do_not_show_in_the_draw),
         cmocka_unit_test(draws_have_their_mean_and_spread),
