@@ -209,7 +209,6 @@ bool rot_dataset_is_current(const rot_config *config, const rot_split_plan *plan
     have = rc < 0 ? NULL : json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
     if (!json_is_object(have)) goto done;
     json_object_del(have, "provenance");
-    json_object_del(have, "sha256");
     current = json_equal(wanted, have) && dataset_path(config, "yaml", path, NULL) == 0 &&
               config_text(config, &yaml, NULL) == 0 && same_file(path, yaml);
 done:

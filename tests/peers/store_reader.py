@@ -27,11 +27,13 @@ def read_sealed(path):
     """The JSON object in a file, and whether it has a seal; a seal that does not fit raises."""
     text = path.read_bytes()
     data = json.loads(text)
-    if "sha256" not in data:
+    inner = data.get("provenance", {})
+    seal = data.get("sha256") or inner.get("sha256")
+    if seal is None:
         return data, False
-    end = b'"sha256": "' + data["sha256"].encode() + b'"\n}\n'
+    end = b'"sha256": "' + seal.encode() + (b'"\n}\n' if "sha256" in data else b'"\n  }\n}\n')
     need(text.endswith(end), f"{path}: no seal at the end")
-    need(hashlib.sha256(text[: -len(end)]).hexdigest() == data["sha256"], f"{path}: seal")
+    need(hashlib.sha256(text[: -len(end)]).hexdigest() == seal, f"{path}: seal")
     return data, True
 
 

@@ -35,8 +35,9 @@ static char *make_dataset(const char *root_dir, bool sealed)
         "\"samples\": %d, "
         "\"skipped\": %d, \"stages\": {\"tokens\": {\"path\": \"stages/%s\", \"root\": \"%s\", "
         "\"fingerprint\": \"%s\"}, "
-        "\"embeds\": {\"path\": \"stages/%s\", \"root\": \"%s\", \"fingerprint\": \"%s\"}}}}}\n",
-        all, 20 - (int)skipped, (int)skipped, a, hex[0], fingerprint[0], b, hex[1], fingerprint[1]);
+        "\"embeds\": {\"path\": \"stages/%s\", \"root\": \"%s\", \"fingerprint\": \"%s\"}}}}%s}\n",
+        all, 20 - (int)skipped, (int)skipped, a, hex[0], fingerprint[0], b, hex[1], fingerprint[1],
+        sealed ? ", \"provenance\": {\"skipped\": {}}" : "");
     if (sealed)
         OK(rot_dataset_seal(text, &out, &err));
     else
