@@ -1,9 +1,11 @@
 // How near the whole tower comes to the processor's bfloat16 ceiling: the 4B shape, random weights
-// and pixels, images of 300 and of 80 patches, one thread and all. One TSV row per case, then where
-// its time went. The ceiling (TDPBF16PS or VDPBF16PS on random data from the first-level cache) is
-// measured before and after every pass, so that what else the machine does weighs on both. encode
-// [CHECKPOINT]: without one, a random 4B checkpoint (0.8 GB) is made in TMPDIR and removed.
-// bench/encode_peer.py gives transformers' rate on the same checkpoint.
+// and pixels, images of 300, 80 and 376 patches, the last also alone, one thread and all. One TSV
+// row per case, then where its time went. The ceiling (TDPBF16PS or VDPBF16PS on random data from
+// the first-level cache) is measured before and after every pass, so that what else the machine
+// does weighs on both. encode [CHECKPOINT [THREADS [cpu]]]: without a checkpoint, a random 4B one
+// (0.8 GB) is made in TMPDIR and removed. `cpu` counts the processor's time instead of the wall
+// clock's: what one thread can do on a machine that others use. bench/encode_peer.py gives
+// transformers' rate on the same checkpoint.
 #include <omp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,10 +26,12 @@
 
 enum { PASSES = 7, MAX_IMAGES = 64 };
 
+static clockid_t clock_used = CLOCK_MONOTONIC;
+
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock_used, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -158,7 +162,7 @@ static void print_profile(const rot_encoder *encoder, const double *seconds_befo
     for (size_t i = 0; i < n; i++) {
         double s = stages[i].seconds - seconds_before[i], w = stages[i].work - work_before[i];
         printf("#   %-18s %5.1f %%", stages[i].name ? stages[i].name : "-", 100 * s / total);
-        if (w > 0) printf("  %6.0f GFLOP/s", w / s / 1e9);
+        if (w > 0 && clock_used == CLOCK_MONOTONIC) printf("  %6.0f GFLOP/s", w / s / 1e9);
         putchar('\n');
     }
 }
@@ -198,11 +202,11 @@ static void free_workload(workload *w)
 }
 
 static int run_case(const rot_cpu *cpu, rot_encoder *encoder, const rot_encoder_info *info,
-                    int threads, int patches, rot_err *err)
+                    int threads, int patches, size_t n_images, rot_err *err)
 {
     workload w;
     double rate[PASSES], top[PASSES], ratio[PASSES], seconds[32], work[32];
-    if (make_workload(&w, info, patches, patches >= 200 ? 16 : 48, err) < 0) return -1;
+    if (make_workload(&w, info, patches, n_images, err) < 0) return -1;
     if (rot_encoder_encode(encoder, w.images, w.grids, w.n, w.out, err) < 0) return -1; // warm
     size_t n_stages;
     const rot_encoder_stage *stages = rot_encoder_stages(encoder, &n_stages);
@@ -221,8 +225,8 @@ static int run_case(const rot_cpu *cpu, rot_encoder *encoder, const rot_encoder_
     qsort(top, PASSES, sizeof *top, ascending);
     qsort(ratio, PASSES, sizeof *ratio, ascending);
     double per_image = flop / (double)w.n / 1e9, best = rate[PASSES - 1];
-    printf("%s\t%d\t%d\t%.2f\t%.2f\t%.0f\t%.0f\t%.2f\t%.2f\t%s\n", info->backend, threads, patches,
-           best, rate[PASSES / 2], best * per_image, top[PASSES - 1],
+    printf("%s\t%d\t%d\t%zu\t%.2f\t%.2f\t%.0f\t%.0f\t%.2f\t%.2f\t%s\n", info->backend, threads,
+           patches, n_images, best, rate[PASSES / 2], best * per_image, top[PASSES - 1],
            top[PASSES - 1] > 0 ? best * per_image / top[PASSES - 1] : 0, ratio[PASSES / 2],
            cpu->name);
     print_profile(encoder, seconds, work);
@@ -235,10 +239,12 @@ static int run_all(const char *checkpoint, int first, rot_err *err)
 {
     rot_cpu cpu;
     if (rot_cpu_detect(&cpu, err) < 0) return -1;
-    puts("backend\tthreads\tpatches\timages_per_s_best\timages_per_s_median\tgflops_best\tceiling_"
+    puts("backend\tthreads\tpatches\timages\timages_per_s_best\timages_per_s_median\tgflops_"
+         "best\tceiling_"
          "best\t"
          "ratio_best\tratio_median\tcpu");
     int all = rot_threads_available();
+    if (clock_used != CLOCK_MONOTONIC) all = first; // of several threads it is no time
     for (int threads = first; threads <= all; threads = threads < all ? all : all + 1) {
         rot_encoder_options options = rot_encoder_options_default();
         options.checkpoint = checkpoint;
@@ -248,8 +254,13 @@ static int run_all(const char *checkpoint, int first, rot_err *err)
         rot_encoder *encoder;
         if (rot_encoder_inspect(&options, false, &info, err) < 0) return -1;
         if (rot_encoder_open(&options, &encoder, err) < 0) return -1;
-        int rc = run_case(&cpu, encoder, &info, threads, 300, err);
-        if (rc == 0) rc = run_case(&cpu, encoder, &info, threads, 80, err);
+        static const struct {
+            int patches;
+            size_t images;
+        } cases[] = {{300, 16}, {80, 48}, {376, 16}, {376, 1}}; // 376: 94 merged tokens
+        int rc = 0;
+        for (int i = 0; i < 4 && rc == 0; i++)
+            rc = run_case(&cpu, encoder, &info, threads, cases[i].patches, cases[i].images, err);
         rot_encoder_close(&encoder);
         if (rc < 0) return rc;
     }
@@ -262,6 +273,7 @@ int main(int argc, char **argv)
     char made[512] = "", command[600];
     const char *checkpoint = argc > 1 ? argv[1] : made;
     int rc = 0;
+    if (argc > 3 && !strcmp(argv[3], "cpu")) clock_used = CLOCK_PROCESS_CPUTIME_ID;
     if (argc < 2) {
         const char *tmp = getenv("TMPDIR");
         snprintf(made, sizeof made, "%s/rotoscope-bench-4b-%ld", tmp ? tmp : "/tmp",
