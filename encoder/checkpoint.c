@@ -178,6 +178,21 @@ int64_t rot_checkpoint_parameters(const rot_checkpoint *checkpoint)
     return checkpoint->n_parameters;
 }
 
+// What config.json alone decides: no tensor's shape shows it.
+static void add_config(rot_sha256 *hash, const rot_vision_config *c)
+{
+    uint32_t eps;
+    memcpy(&eps, &c->norm_eps, sizeof eps);
+    const uint64_t values[] = {(uint64_t)c->heads,
+                               (uint64_t)c->used_depth,
+                               (uint64_t)c->window_px,
+                               (uint64_t)c->merge,
+                               eps,
+                               (uint64_t)c->n_full};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) rot_sha256_u64(hash, values[i]);
+    for (int i = 0; i < c->n_full; i++) rot_sha256_u64(hash, (uint64_t)c->full[i]);
+}
+
 int rot_checkpoint_hash(const rot_checkpoint *checkpoint, char hex[65], rot_err *err)
 {
     rot_sha256 *hash = rot_sha256_new();
@@ -193,6 +208,9 @@ int rot_checkpoint_hash(const rot_checkpoint *checkpoint, char hex[65], rot_err 
         for (int d = 0; d < tensor->n_dims; d++) rot_sha256_u64(hash, (uint64_t)tensor->shape[d]);
         rot_sha256_field(hash, tensor->data, tensor->n_bytes);
     }
+    // Qwen3-VL's hash is older than this, and stays what it was.
+    if (rot_tower_family_of(checkpoint->config.model_type)->id != ROT_FAMILY_QWEN3_VL)
+        add_config(hash, &checkpoint->config);
     uint8_t digest[32];
     rot_sha256_end(hash, digest);
     rot_hex(digest, sizeof digest, hex);
