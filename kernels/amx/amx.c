@@ -239,7 +239,7 @@ static int output(rot_buffer *out, size_t rows, size_t width, rot_err *err)
     return 0;
 }
 
-// Block columns of a task: about 16 tasks a thread while a task has work for a few microseconds.
+// Block columns of a task: about 4 tasks a thread, and no task so small that its rows do not pay.
 static size_t columns_of_task(size_t n_blocks, size_t row_tasks, int threads)
 {
     size_t pieces = (4 * (size_t)threads + row_tasks - 1) / row_tasks;
