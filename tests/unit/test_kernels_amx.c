@@ -142,12 +142,12 @@ static void linears_equal_ref_on_random_shapes(void **state)
     for (int which = AMX_REAL; which <= AMX_EMULATED; which++) {
         rot_backend *amx = open_subject(which, 2), *ref = open_subject(REF_BF16, 2);
         for (int i = 0; amx && i < 40; i++) {
-            rot_epilogue e = (rot_epilogue)(i % 4);
+            rot_epilogue e = (rot_epilogue)(i % (ROT_EPILOGUE_ADD + 1));
             shape s = {between(1, 300), between(1, 200), between(1, 200), e};
             if (i % 8 == 0) s.n_in = between(500, 540); // around a chunk of k
             check_against_ref(amx, ref, s, s.n_in);
         }
-        for (int e = 0; amx && e < 4; e++) { // several passes over k, several tasks
+        for (int e = 0; amx && e <= ROT_EPILOGUE_ADD; e++) { // several passes over k, several tasks
             check_against_ref(amx, ref, (shape){33, 2100, 70, (rot_epilogue)e}, 2100);
             check_against_ref(amx, ref, (shape){520, 1056, 300, (rot_epilogue)e}, 1056);
         }
