@@ -14,6 +14,7 @@ enum {
     KEY_RANKS,
     KEY_STALE,
     KEY_SCRATCH,
+    KEY_PREPARE,
     MAX_SETS = 256
 };
 
@@ -26,6 +27,7 @@ typedef struct arguments {
     int rank, ranks; // -1: not given
     double stale_seconds;
     const char *scratch;
+    bool prepare;
 } arguments;
 
 static const struct argp_option options[] = {
@@ -38,6 +40,7 @@ static const struct argp_option options[] = {
      "(default: as torchrun, Open MPI, PMI or Slurm say in the environment)", 1},
     {"stale", KEY_STALE, "SECONDS", 0, "take over the work of a rank silent for so long (60)", 1},
     {"scratch", KEY_SCRATCH, "DIR", 0, "write unfinished shards there, on this machine's disk", 1},
+    {"prepare", KEY_PREPARE, 0, 0, "end when all is ready for ranks that encode", 1},
     {0}};
 
 static double number(struct argp_state *state, const char *option, const char *text, double max)
@@ -68,6 +71,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_RANKS: a->ranks = (int)number(state, "--ranks", arg, 1 << 24); return 0;
     case KEY_STALE: a->stale_seconds = number(state, "--stale", arg, 1e6); return 0;
     case KEY_SCRATCH: a->scratch = arg; return 0;
+    case KEY_PREPARE: a->prepare = true; return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s' (a config is given with -c)", arg);
         return 0;
@@ -156,11 +160,14 @@ int cli_build(int argc, char **argv)
     build.ranks = a.ranks;
     build.stale_seconds = a.stale_seconds;
     build.scratch = a.scratch;
+    build.prepare_only = a.prepare;
     int rc = a.plan ? rot_build_plan(config, &build, &json, &err)
                     : rot_build(config, &build, &json, &err);
     cli_progress_close(&progress);
     int code = rc < 0 ? cli_fail(&err) : 0;
-    if (rc == 0 && a.common.json)
+    if (rc == 0 && !json)
+        ; // prepared, which is no dataset yet
+    else if (rc == 0 && a.common.json)
         puts(json);
     else if (rc == 0 && a.plan)
         print_plan(json);

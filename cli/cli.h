@@ -50,6 +50,7 @@ int cli_repair(int argc, char **argv);
 int cli_report(int argc, char **argv);
 int cli_stats(int argc, char **argv);
 int cli_status(int argc, char **argv);
+int cli_submit(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_why(int argc, char **argv);

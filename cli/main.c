@@ -24,7 +24,7 @@ static const cli_verb verbs[] = {
     {"repair", "make only the bad records of a dataset again", cli_repair},
     {"gc", "show or remove stages that no dataset names", cli_gc},
     {"sweep", "(later) many render settings at once", cli_later},
-    {"submit", "(later) a build on a cluster", cli_later},
+    {"submit", "write the scripts of a build on a cluster", cli_submit},
     {"view", "(later) browse a dataset", cli_later},
     {"train", "(later) Render-of-Thought and Coconut", cli_later},
     {"generate", "(later) latent inference", cli_later},

@@ -215,7 +215,8 @@ int rot_build(const rot_config *config, const rot_build_options *options, char *
     rot_ranks ranks;
     ROT_TRY(rot_ranks_detect(options->rank, options->ranks, &ranks, err));
     // A launcher that starts one process may start it again beside a first one that lives on.
-    if (strcmp(ranks.launcher, "none")) return rot_build_ranked(config, options, &ranks, json, err);
+    if (strcmp(ranks.launcher, "none") || options->prepare_only)
+        return rot_build_ranked(config, options, &ranks, json, err);
     rot_split_plan *plans = rot_calloc((size_t)config->n_splits, sizeof *plans);
     if (!plans) return rot_no_memory(err, 0, "plans");
     ROT_GO(rot_job_open(&job, config, options, err));

@@ -223,6 +223,7 @@ int rot_build_ranked(const rot_config *config, const rot_build_options *options,
     double stale = options->stale_seconds > 0 ? options->stale_seconds : DEFAULT_STALE_SECONDS;
     int rc = 0, lock = -1;
     bool complete = false;
+    if (json) *json = NULL;
     if (!err) err = &own; // its words are left for the others
     ROT_GO(rot_job_open(&r.job, config, options, err));
     // A finished build answers without a lock, so on a read-only root too.
@@ -232,6 +233,7 @@ int rot_build_ranked(const rot_config *config, const rot_build_options *options,
         ROT_GO(rot_team_open(config->root, ranks, stale, &r.team, err));
         r.job.team = r.team;
         ROT_GO(prepare_or_wait(&r, err));
+        if (options->prepare_only) goto done;
         ROT_GO(encode_all(&r, err));
         ROT_GO(publish(&r, err));
     }

@@ -35,6 +35,7 @@ typedef struct rot_build_options {
     int rank, ranks;
     double stale_seconds; // a rank silent for so long has its work taken over; 0: 60
     const char *scratch;  // folder of this machine for unfinished shards; NULL: in the root
+    bool prepare_only;    // as a rank: end when tokens and images are there; *json is NULL
 } rot_build_options;
 
 // All threads, no callbacks, ranks by the environment.
