@@ -1,0 +1,105 @@
+#!/bin/bash
+# A Slurm of one controller and two nodes in namespaces of its own, and what submit writes run by it: an array
+# with a task killed by 9, one requeued by exit 75, and a node set down while its program runs on.
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
+command -v slurmctld >/dev/null && command -v munged >/dev/null || exit 77
+if [ "${1:-}" != --in ]; then
+    exec unshare -n -m -p -u -i --fork --kill-child --mount-proc bash "$TOP/tests/cluster/slurm.sh" --in
+fi
+set --
+cd "$TOP" || exit 1
+. tests/cluster/lib.sh
+D=$(mktemp -d /tmp/rot-slurm.XXXXXX)
+trap 'rm -rf "$scratch" "$D"' EXIT
+mkdir -p "$D"/{munge,state,spool/n1,spool/n2,log,run}
+chmod 755 "$D" "$D/run"
+chmod 700 "$D/munge"
+hostname box
+ip link set lo up
+ip link add v0 type veth peer name v1
+ip addr add 10.99.0.1/24 dev v0
+ip link set v0 up
+ip link set v1 up
+echo '127.0.0.1 localhost box' >"$D/hosts"
+mount --bind "$D/hosts" /etc/hosts
+(umask 277; head -c 128 /dev/urandom >"$D/munge/key")
+echo 'CgroupPlugin=cgroup/v1' >"$D/cgroup.conf"
+tr ' ' '\n' >"$D/slurm.conf" <<END
+ClusterName=t SlurmctldHost=box(127.0.0.1) SlurmUser=root SlurmdUser=root
+AuthType=auth/munge CredType=cred/munge AuthInfo=socket=$D/run/munge.s,cred_expire=5
+SlurmctldPort=16817 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+StateSaveLocation=$D/state SlurmdSpoolDir=$D/spool/%n
+SlurmctldPidFile=$D/run/ctld.pid SlurmdPidFile=$D/run/slurmd.%n.pid
+SlurmctldLogFile=$D/log/ctld.log SlurmdLogFile=$D/log/slurmd.%n.log
+ProctrackType=proctrack/pgid TaskPlugin=task/none JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none JobCompType=jobcomp/filetxt JobCompLoc=$D/log/jobcomp.txt
+SelectType=select/cons_tres SelectTypeParameters=CR_CPU SlurmdParameters=config_overrides
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
+SlurmctldTimeout=10 SlurmdTimeout=10 KillWait=2 ReturnToService=1 MaxArraySize=1001 PropagateResourceLimits=NONE
+END
+cat >>"$D/slurm.conf" <<END
+NodeName=n[1-2] NodeHostname=box NodeAddr=127.0.0.1 Port=[16818-16819] CPUs=4 RealMemory=4000 State=UNKNOWN
+PartitionName=p Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
+END
+export SLURM_CONF=$D/slurm.conf
+daemon() { setsid "$@" >>"$D/log/out" 2>&1 </dev/null & }
+daemon munged -F --key-file="$D/munge/key" --socket="$D/run/munge.s" --pid-file="$D/run/munge.pid" \
+    --log-file="$D/munge/log" --seed-file="$D/munge/seed"
+for _ in $(seq 100); do [ -S "$D/run/munge.s" ] && break; sleep .05; done
+daemon slurmctld -D
+daemon slurmd -D -N n1
+daemon slurmd -D -N n2
+start=$SECONDS
+until [ "$(timeout 5 sinfo -h -N -t idle -o %N 2>/dev/null | wc -l)" = 2 ]; do
+    [ $((SECONDS - start)) -lt 30 ] || { tail -20 "$D/log/out"; echo "Slurm does not start"; exit 1; }
+    sleep .05
+done
+
+# finished SECONDS: no job is left.
+finished() {
+    start=$SECONDS
+    while [ -n "$(squeue -h)" ]; do
+        [ $((SECONDS - start)) -lt "$1" ] || { squeue; fail "jobs are left after $1 s"; scancel -u root; return; }
+        sleep .2
+    done
+}
+# running N: that many tasks of the array run.
+running() {
+    start=$SECONDS
+    until [ "$(squeue -h -r -t R -n "$1-embeds" | wc -l)" -ge "$2" ]; do
+        [ $((SECONDS - start)) -lt 20 ] || return
+        sleep .05
+    done
+}
+
+fresh plain
+expect 0 "" rotoscope submit -c plain.yaml --launcher slurm --array '4%4' --go
+finished 90
+same plain
+expect 2 "MaxArraySize" rotoscope submit -c plain.yaml --launcher slurm --array 1002
+
+# One task's program killed by 9, one told to drain: exit 75, requeued.
+fresh hurt
+sed -i 's/shard_samples: 8/shard_samples: 32/' hurt.yaml
+expect 0 "" rotoscope submit -c hurt.yaml --launcher slurm --array 3 --requeue --go
+running hurt 2
+array=$(squeue -h -r -n hurt-embeds -o %A | head -n 1)
+victims=$(pgrep -f "build -c .*hurt.yaml" | sort -n)
+kill -9 $(echo "$victims" | tail -n 1) 2>/dev/null || echo "note: nothing left to kill"
+kill -USR1 $(echo "$victims" | head -n 1) 2>/dev/null
+finished 90
+same hurt
+grep -c . "$D/log/jobcomp.txt" >/dev/null || fail "Slurm has run nothing"
+
+# A node goes down while its program runs on (a stopped one, that wakes up after its work was done by others).
+fresh down
+expect 0 "" rotoscope submit -c down.yaml --launcher slurm --array 4 --requeue --go
+running down 2
+sleeper=$(pgrep -f "build -c .*down.yaml" | head -n 1)
+[ -z "$sleeper" ] || kill -STOP "$sleeper"
+scontrol update nodename=n2 state=down reason=test
+sleep 6
+[ -z "$sleeper" ] || kill -CONT "$sleeper" 2>/dev/null
+finished 120
+same down
+finish
