@@ -128,6 +128,12 @@ check-peers: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@BUILD=$(BUILD) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/peers
 
+# Open MPI and a Slurm of its own, in namespaces that end with the test.
+check-cluster: deps
+	@tools/install-deps openmpi-bin slurmctld slurmd slurm-client munge iproute2 procps
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@BUILD=$(BUILD) tests/cluster/run
+
 bench: all $(BENCH)
 
 demo: deps
@@ -159,6 +165,6 @@ install: all
 clean:
 	rm -rf build/* build-asan build-tsan build-ubsan
 
-.PHONY: all packages-present deps tests check check-faults check-peers bench demo lint docs install clean
+.PHONY: all packages-present deps tests check check-faults check-peers check-cluster bench demo lint docs install clean
 .DELETE_ON_ERROR:
 -include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(UNIT:=.d) $(BENCH:=.d)
