@@ -230,8 +230,8 @@ typedef struct rot_stage_root {
 } rot_stage_root;
 void rot_dataset_root_hash(const rot_stage_root *roots, size_t n, uint8_t out[32]);
 // Adds a last member "sha256" over all bytes before it to a JSON object's text, as stage.json has
-// it, or to the "provenance" that ends it, as a dataset file has it: then verify finds a flipped byte
-// anywhere in it. The caller frees *sealed.
+// it, or to the "provenance" that ends it, as a dataset file has it: then verify finds a flipped
+// byte anywhere in it. The caller frees *sealed.
 int rot_dataset_seal(const char *json, char **sealed, rot_err *err);
 // The same for YAML text: a last line "# sha256: HEX".
 int rot_config_seal(const char *yaml, char **sealed, rot_err *err);
