@@ -18,9 +18,11 @@ same by8
 # A rank killed by 9 takes the others with it; the next run, of another size, goes on.
 fresh killed
 mpirun --oversubscribe --bind-to none -np 4 "$ROTOSCOPE" build -q --threads 1 -c killed.yaml >/dev/null 2>&1 &
-sleep 1.2
-pkill_one=$(pgrep -f "rotoscope build -q --threads 1 -c killed.yaml" | tail -n 1)
-[ -z "$pkill_one" ] || kill -9 "$pkill_one"
+tries=0
+until [ "$(pgrep -cx rotoscope)" = 4 ] || [ $((tries += 1)) -gt 200 ]; do sleep .05; done
+sleep .3
+victim=$(pgrep -x rotoscope | sort -n | tail -n 1)
+kill -9 "$victim" || fail "no rank to kill"
 wait
 expect 0 "" mpirun --oversubscribe --bind-to none -np 3 "$ROTOSCOPE" build -q --threads 1 -c killed.yaml
 same killed

@@ -63,13 +63,14 @@ finished() {
         sleep .2
     done
 }
-# running N: that many tasks of the array run.
+# running NAME: programs of at least two of its ranks run (one alone may be the prepare job), in $victims.
 running() {
     start=$SECONDS
-    until [ "$(squeue -h -r -t R -n "$1-embeds" | wc -l)" -ge "$2" ]; do
-        [ $((SECONDS - start)) -lt 20 ] || return
-        sleep .05
+    until victims=$(pgrep -f "build -c .*$1.yaml" | sort -n) && [ "$(echo "$victims" | wc -l)" -ge 2 ]; do
+        [ $((SECONDS - start)) -lt 20 ] || { fail "$1: its ranks do not run"; return; }
+        sleep .02
     done
+    sleep .4
 }
 
 fresh plain
@@ -82,24 +83,23 @@ expect 2 "MaxArraySize" rotoscope submit -c plain.yaml --launcher slurm --array 
 fresh hurt
 sed -i 's/shard_samples: 8/shard_samples: 32/' hurt.yaml
 expect 0 "" rotoscope submit -c hurt.yaml --launcher slurm --array 3 --requeue --go
-running hurt 2
-array=$(squeue -h -r -n hurt-embeds -o %A | head -n 1)
-victims=$(pgrep -f "build -c .*hurt.yaml" | sort -n)
-kill -9 $(echo "$victims" | tail -n 1) 2>/dev/null || echo "note: nothing left to kill"
-kill -USR1 $(echo "$victims" | head -n 1) 2>/dev/null
+running hurt
+kill -9 $(echo "$victims" | tail -n 1) || fail "no rank to kill"
+kill -USR1 $(echo "$victims" | head -n 1) || fail "no rank to drain"
 finished 90
 same hurt
-grep -c . "$D/log/jobcomp.txt" >/dev/null || fail "Slurm has run nothing"
+grep "Name=hurt-embeds" "$D/log/jobcomp.txt" | grep -q "JobState=FAILED" || fail "no task failed"
+grep -q "stopped in stage embeds" out-hurt/jobs/hurt-embeds-*.log || fail "no task drained"
 
 # A node goes down while its program runs on (a stopped one, that wakes up after its work was done by others).
 fresh down
 expect 0 "" rotoscope submit -c down.yaml --launcher slurm --array 4 --requeue --go
-running down 2
-sleeper=$(pgrep -f "build -c .*down.yaml" | head -n 1)
-[ -z "$sleeper" ] || kill -STOP "$sleeper"
+running down
+sleeper=$(echo "$victims" | head -n 1)
+kill -STOP $sleeper || fail "no rank to stop"
 scontrol update nodename=n2 state=down reason=test
 sleep 6
-[ -z "$sleeper" ] || kill -CONT "$sleeper" 2>/dev/null
+kill -CONT "$sleeper" 2>/dev/null
 finished 120
 same down
 finish
