@@ -110,7 +110,7 @@ int rot_fs_mkdirs(const char *path, rot_err *err)
             // parent that may not be read cannot be synced: no reason to stop.
             char parent[4096];
             rot_fs_dirname(part, parent, sizeof parent);
-            rot_fs_sync_dir(parent, NULL);
+            if (access(parent, R_OK) == 0) ROT_TRY(rot_fs_sync_dir(parent, err));
         } else if (errno != EEXIST) {
             return rot_err_errno(err, errno, "create folder", part);
         }
