@@ -208,6 +208,10 @@ static int publish(ranked *r, rot_err *err)
         if (rc) {
             ROT_TRY(rot_dataset_write(r->config, r->plans, err));
             rot_team_release(r->team, name);
+            // Whoever finished a stage may have been killed before its claims were swept.
+            for (int i = 0; i < r->config->n_splits; i++)
+                if (r->plans[i].n_stages == 3)
+                    rot_team_sweep(r->team, r->plans[i].stages[2].folder);
             return 0;
         }
         ROT_TRY(pause_a_little(r, "while another rank finishes", err));
