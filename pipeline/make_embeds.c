@@ -60,7 +60,9 @@ static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_
     struct statvfs fs;
     if (statvfs(plan->dir, &fs) < 0) return 0; // no figure, no verdict
     uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    if (plan->spec.layout.codec == ROT_CODEC_NONE && bytes > free_bytes)
+    // zstd-bf16 leaves signs and mantissas, half of the bytes, as they are.
+    if (plan->spec.layout.codec == ROT_CODEC_ZSTD_BF16) bytes /= 2;
+    if (bytes > free_bytes)
         ROT_FAIL(err, ROT_ERR_NO_SPACE, "%s: the embeds of split %s need %llu bytes, %llu are free",
                  plan->dir, from->split, (unsigned long long)bytes, (unsigned long long)free_bytes);
     return 0;

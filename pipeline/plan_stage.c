@@ -198,12 +198,12 @@ int rot_plan_embeds(rot_job *job, const rot_split_config *split, const rot_scan 
             return rc;
         }
     }
-    json_t *content =
-        json_pack("{s:s, s:i, s:{s:s}, s:s, s:o, s:s, s:{s:s}, s:s, s:s}", "stage", "embeds",
-                  "version", 1, "images", "root", images_root, "geometry",
-                  rot_geometry_name(options->geometry), "preprocessor", preprocessor, "model_type",
-                  info.model_type, "weights", "sha256", info.weights_sha256, "dtype",
-                  options->dtype == ROT_DTYPE_F32 ? "f32" : "bf16", "backend", info.backend);
+    json_t *content = json_pack(
+        "{s:s, s:i, s:{s:s}, s:s, s:o, s:s, s:i, s:{s:s}, s:s, s:s}", "stage", "embeds", "version",
+        1, "images", "root", images_root, "geometry", rot_geometry_name(options->geometry),
+        "preprocessor", preprocessor, "model_type", info.model_type, "heads", info.heads, "weights",
+        "sha256", info.weights_sha256, "dtype", options->dtype == ROT_DTYPE_F32 ? "f32" : "bf16",
+        "backend", info.backend);
     if (content && options->geometry == ROT_GEOMETRY_NATIVE)
         json_object_set_new(content, "background",
                             json_pack("[i,i,i]", options->background[0], options->background[1],
