@@ -31,12 +31,31 @@ ROT_AVX512_INLINE __m512 gelu_tanh(__m512 x)
     return _mm512_div_ps(_mm512_mul_ps(x, top), _mm512_add_ps(_mm512_set1_ps(1.0f), e));
 }
 
+// clang refuses vector arguments between functions of different targets, inlined ones too: there
+// the values go by memory.
+#ifdef __clang__
+static void activate_in_memory(rot_epilogue kind, float y[16])
+{
+    rot_v16f v;
+    memcpy(&v, y, sizeof v);
+    v = kind == ROT_EPILOGUE_GELU_ERF ? rot_vgelu_erf(v) : rot_vswish(v, 1.702f);
+    memcpy(y, &v, sizeof v);
+}
+#endif
+
 ROT_AVX512_INLINE __m512 activate(rot_epilogue kind, __m512 y)
 {
     if (kind == ROT_EPILOGUE_GELU_TANH) return gelu_tanh(y);
+    if (kind != ROT_EPILOGUE_GELU_ERF && kind != ROT_EPILOGUE_GELU_QUICK) return y;
+#ifdef __clang__
+    float values[16];
+    _mm512_storeu_ps(values, y);
+    activate_in_memory(kind, values);
+    return _mm512_loadu_ps(values);
+#else
     if (kind == ROT_EPILOGUE_GELU_ERF) return (__m512)rot_vgelu_erf((rot_v16f)y);
-    if (kind == ROT_EPILOGUE_GELU_QUICK) return (__m512)rot_vswish((rot_v16f)y, 1.702f);
-    return y;
+    return (__m512)rot_vswish((rot_v16f)y, 1.702f);
+#endif
 }
 
 // The next `n` rows of what is pending. `kind` is a literal.
