@@ -167,7 +167,8 @@ int rot_sink_step(rot_sink *sink, rot_err *err)
                                progress.seconds > 0 ? (double)sink->made / progress.seconds : 0);
     }
     if (options->progress) options->progress(options->user, &progress);
-    if (options->stop && *options->stop)
+    // Set by a signal handler, or by another thread of the caller.
+    if (options->stop && __atomic_load_n(options->stop, __ATOMIC_RELAXED))
         ROT_FAIL(err, ROT_ERR_STOPPED,
                  "stopped in stage %s of split %s after %llu of %llu rows: run again to go on",
                  sink->plan->stage, sink->plan->split, (unsigned long long)done,

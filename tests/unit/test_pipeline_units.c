@@ -62,7 +62,7 @@ static int make(void *user, int thread, uint64_t first, uint64_t n, rot_unit *un
     for (uint64_t row = first; row < first + n; row++) {
         char text[64];
         if (row == l->fail_a || row == l->fail_b) ROT_FAIL(e, ROT_ERR_CORRUPT, "make %d", (int)row);
-        if (row == l->stop_at) l->stop = 1;
+        if (row == l->stop_at) __atomic_store_n(&l->stop, 1, __ATOMIC_RELAXED);
         snprintf(text, sizeof text, "cause of row %d", (int)row);
         rot_record record = rot_tombstone(text);
         ROT_TRY(rot_unit_add(unit, &record, e));
