@@ -1,5 +1,6 @@
 #!/bin/sh
 # The scripts that submit writes, as text; that they run is tests/cluster's business.
+[ "${SAN:-}" != tsan ] || { echo "many processes, too slow under TSan: the unit tests cover their threads"; exit 77; }
 . "$(dirname "$0")/lib.sh"
 . "$TOP/tests/cli/build_lib.sh"
 unset SLURM_JOB_ID
