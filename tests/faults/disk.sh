@@ -45,7 +45,7 @@ fi
 
 mounted=""
 unmount() { for m in $mounted; do umount "$m" 2>/dev/null; done; mounted=""; }
-trap 'unmount; rm -rf "$scratch"' EXIT
+trap 'unmount; rm -f "$SHIM"; rm -rf "$scratch"' EXIT
 if [ "$(id -u)" != 0 ] || ! mkdir disk || ! mount -t tmpfs -o size=64m none disk 2>/dev/null; then
     echo "note: mounting is not permitted: full and read-only disks and the shutdown are not tried"
     finish
