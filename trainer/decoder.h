@@ -50,10 +50,10 @@ typedef struct rot_decoder_options {
     rot_precision precision; // of matrix products; F32: exact
     int threads;             // 0: as many as rot_threads_available()
     bool train_all;          // every weight has an F32 master and a gradient
-    bool train_embedding;    // so has the embedding (and the tied head), by itself
+    bool train_embedding;    // so has the embedding, and the tied head
     rot_lora_options lora;
     bool checkpointing; // keep the inputs of blocks alone and compute the rest again
-    uint32_t extra_rows; // rows of the embedding (and of the head) beside the checkpoint's; 0 at first
+    uint32_t extra_rows; // of the embedding and the head, behind the checkpoint's; 0 at first
 } rot_decoder_options;
 rot_decoder_options rot_decoder_options_default(void);
 
@@ -121,8 +121,8 @@ void rot_context_truncate(rot_context *context, const int32_t *lengths);
 // the final norm; may be NULL. ROT_ERR_TOO_LARGE: over a capacity or the model's positions.
 int rot_context_forward(rot_context *context, const int32_t *counts, const float *inputs, bool save,
                         float *hidden, rot_err *err);
-// The latest saved forward: d_hidden (rows, d), NULL for zeros; d_inputs (rows, d), or NULL if
-// nobody wants it. Takes the saved forward away; the rows stay in the cache, so the caller truncates
+// The latest saved forward: d_hidden (rows, d), NULL: zeros; d_inputs (rows, d), or NULL if
+// nobody wants it. Takes the saved forward away; the rows stay in the cache: the caller truncates
 // before it goes on.
 int rot_context_backward(rot_context *context, const float *d_hidden, float *d_inputs,
                          rot_err *err);
