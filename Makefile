@@ -11,7 +11,7 @@ VENV ?= build/venv
 VERSION := $(shell sed -n 's/.*ROT_VERSION "\(.*\)"/\1/p' include/rotoscope/rotoscope.h)
 
 # Modules, each a folder; what a module's tests link follows the include rules (docs/how-it-works.md).
-MODULES := base tokenizer renderer kernels encoder shards schemas pipeline
+MODULES := base tokenizer renderer kernels encoder shards schemas pipeline trainer
 DEPS_base := base
 DEPS_tokenizer := tokenizer base
 DEPS_renderer := renderer base
@@ -20,6 +20,7 @@ DEPS_encoder := encoder kernels base
 DEPS_shards := shards base
 DEPS_schemas := schemas pipeline shards encoder kernels renderer tokenizer base
 DEPS_pipeline := schemas pipeline shards encoder kernels renderer tokenizer base
+DEPS_trainer := trainer schemas pipeline shards encoder kernels renderer tokenizer base
 
 PKGS := freetype2 harfbuzz fribidi fontconfig libpng libzstd lmdb libxxhash libcrypto zlib yaml-0.1 jansson \
         libpcre2-8 libutf8proc
