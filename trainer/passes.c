@@ -111,8 +111,8 @@ static int backward(batch *b, rot_err *err)
 
 typedef struct supervised {
     size_t n;
-    size_t *row, *sequence; // (n) of the last pass's rows
-    int32_t *labels;        // (n)
+    size_t *row, *sequence;  // (n) of the last pass's rows
+    int32_t *labels;         // (n)
     float *weights, *losses; // (n)
     float *hidden, *grads;   // (n, d)
 } supervised;

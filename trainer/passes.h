@@ -11,8 +11,8 @@
 #include "trainer/thoughts.h"
 
 typedef struct rot_passes_loss {
-    double sum;        // of the cross entropy over supervised tokens, in nats
-    int64_t n_tokens;  // supervised
+    double sum;         // of the cross entropy over supervised tokens, in nats
+    int64_t n_tokens;   // supervised
     int64_t not_finite; // the first sequence with a loss that is not finite; -1: none
 } rot_passes_loss;
 

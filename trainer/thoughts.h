@@ -42,9 +42,8 @@ typedef struct rot_thoughts_options {
     bool group_per_step;
     double uniform; // uniform_prob: this share of the samples is of a random stage
     // ROT_REMOVE_TOKENS.
-    double per_epoch; // tokens more per epoch
-    double smoothing; // lambda: o more are removed with a probability in proportion to e^(-lambda o);
-                      // 0: none
+    double per_epoch;   // tokens more per epoch
+    double smoothing;   // lambda: o more go, with a probability ~ e^(-lambda o); 0: none
     int32_t all_beyond; // more removed than this: all are; negative: never
     uint64_t seed;
 } rot_thoughts_options;
@@ -63,7 +62,7 @@ typedef struct rot_thought_tokens {
 } rot_thought_tokens;
 
 // What the model reads, (n): ids, and labels, -1 where nothing is to be predicted; labels[i] is
-// ids[i] or -1, so the row before it predicts it. The thoughts are rows [first, first + n_thoughts).
+// ids[i] or -1, so the row before it predicts it. Thoughts are rows [first, first + n_thoughts).
 typedef struct rot_sequence {
     int32_t *ids, *labels;
     size_t n, capacity;

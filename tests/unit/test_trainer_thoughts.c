@@ -3,12 +3,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "trainer/thoughts.h"
+#include "trainer/chain.h"
 
 // Question 1 2, steps 11 | 21 22 | 31, answer 91 92.
 static const int32_t ids[] = {1, 2, 11, 21, 22, 31, 91, 92};
@@ -60,8 +61,7 @@ static void coconut_takes_one_step_more_in_each_stage(void **state)
     check_train(&o, 0, &(want){10, {1, 2, 101, 102, 11, 21, 22, 31, 91, 92}, 3, 0, 4});
     check_train(&o, 2, &(want){10, {1, 2, 101, 102, 11, 21, 22, 31, 91, 92}, 3, 0, 4});
     check_train(&o, 3, &(want){11, {1, 2, 101, 103, 103, 102, 21, 22, 31, 91, 92}, 3, 2, 6});
-    check_train(&o, 6,
-                &(want){11, {1, 2, 101, 103, 103, 103, 103, 102, 31, 91, 92}, 3, 4, 8});
+    check_train(&o, 6, &(want){11, {1, 2, 101, 103, 103, 103, 103, 102, 31, 91, 92}, 3, 4, 8});
     // past the last stage no step is left
     check_train(&o, 9, &(want){10, {1, 2, 101, 103, 103, 103, 103, 102, 91, 92}, 3, 4, 8});
     check_train(&o, 60, &(want){10, {1, 2, 101, 103, 103, 103, 103, 102, 91, 92}, 3, 4, 8});
@@ -162,6 +162,35 @@ static void uniform_draws_a_stage_for_its_share_of_samples(void **state)
     rot_sequence_free(&again);
 }
 
+static void check_split(rot_step_rule rule, const char *trace, const char *joined)
+{
+    rot_step_spans spans = {0};
+    rot_err err = {0};
+    char got[256] = "";
+    size_t at = 0;
+    assert_int_equal(rot_steps_split(rule, trace, strlen(trace), &spans, &err), 0);
+    for (size_t i = 0; i < spans.n; i++)
+        at += (size_t)snprintf(got + at, sizeof got - at, "[%.*s]",
+                               (int)(spans.end[i] - spans.begin[i]), trace + spans.begin[i]);
+    assert_string_equal(got, joined);
+    rot_step_spans_free(&spans);
+}
+
+static void traces_are_cut_into_steps(void **state)
+{
+    (void)state;
+    check_split(ROT_STEPS_SPACE, "<<2*3=6>>  <<6+1=7>>", "[<<2*3=6>>][<<6+1=7>>]");
+    check_split(ROT_STEPS_LINE, "He has 3.\r\n\nSo 3 * 2 = 6 .", "[He has 3.][So 3 * 2 = 6 .]");
+    const char *four = "Tom is a 1.5 pus. Every pus is a mus.  Every mus is red. Tom is red.";
+    check_split(ROT_STEPS_SENTENCE, four,
+                "[Tom is a 1.5 pus.][Every pus is a mus.][Every mus is red.][Tom is red.]");
+    check_split(ROT_STEPS_PAIR, four,
+                "[Tom is a 1.5 pus. Every pus is a mus.][Every mus is red. Tom is red.]");
+    check_split(ROT_STEPS_PAIR, "A. B. C.", "[A. B.][C.]");
+    check_split(ROT_STEPS_SENTENCE, "", "");
+    check_split(ROT_STEPS_SPACE, " \n ", "");
+}
+
 static void no_memory_is_an_error(void **state)
 {
     (void)state;
@@ -185,6 +214,7 @@ int main(void)
         cmocka_unit_test(ablations_leave_out_marks_or_steps),
         cmocka_unit_test(icot_takes_out_tokens_from_the_left),
         cmocka_unit_test(uniform_draws_a_stage_for_its_share_of_samples),
+        cmocka_unit_test(traces_are_cut_into_steps),
         cmocka_unit_test(no_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
