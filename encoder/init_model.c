@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/err.h"
 #include "base/fs.h"
@@ -147,10 +148,10 @@ static int set_type(const char *name, rot_init_plan *out, rot_err *err)
 static int make_plan(const rot_init_model_options *options, rot_init_plan *out, rot_err *err)
 {
     const char *name = options->arch ? options->arch : "tiny";
-    bool custom = !strcmp(name, "custom");
+    bool custom = !strcasecmp(name, "custom");
     const struct arch *arch = custom ? &arches[0] : NULL;
     for (size_t i = 0; i < sizeof arches / sizeof arches[0]; i++)
-        if (!strcmp(arches[i].name, name)) arch = &arches[i];
+        if (!strcasecmp(arches[i].name, name)) arch = &arches[i];
     if (!arch) {
         char known[256] = "";
         for (size_t i = 0; i < sizeof arches / sizeof arches[0]; i++)

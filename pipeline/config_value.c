@@ -192,6 +192,8 @@ static int resolve(const rot_node *node, rot_arena *arena, const char **out, rot
     char path[PATH_MAX];
     if (node->text[0] == '/' || !*node->folder)
         snprintf(path, sizeof path, "%s", node->text);
+    else if (!strcmp(node->text, ".")) // the root in the config of a dataset
+        snprintf(path, sizeof path, "%s", node->folder);
     else
         ROT_TRY(rot_fs_join(path, sizeof path, node->folder, node->text, err));
     if (strlen(node->text) >= sizeof path)

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/str.h"
 #include "pipeline/config_value.h"
+#include "pipeline/config_write.h"
 #include "rotoscope/config.h"
 
 static bool has_effect(const rot_key *key, const rot_config *config)
@@ -48,6 +49,11 @@ static void write_splits(const rot_config *config, rot_str *out)
 
 int rot_config_write(const rot_config *config, char **text, rot_err *err)
 {
+    return rot_config_write_at(config, NULL, text, err);
+}
+
+int rot_config_write_at(const rot_config *config, const char *root, char **text, rot_err *err)
+{
     rot_str out = {0};
     const char *section = "";
     size_t n_section = 0;
@@ -65,7 +71,10 @@ int rot_config_write(const rot_config *config, char **text, rot_err *err)
             rot_str_printf(&out, "%.*s:\n", (int)n_section, section);
         }
         rot_str_printf(&out, dot ? "  %s: " : "%s: ", dot ? dot + 1 : key->name);
-        rot_value_write(key, config, &out);
+        if (root && key->type == ROT_KEY_ROOT)
+            rot_value_quote(&out, root);
+        else
+            rot_value_write(key, config, &out);
         rot_str_puts(&out, "\n");
     }
     return rot_str_take(&out, text, err);

@@ -10,6 +10,8 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/str.h"
+#include "pipeline/config_write.h"
 #include "rotoscope/rotoscope.h"
 
 static int dataset_path(const rot_config *config, const char *ending, char out[4096], rot_err *err)
@@ -185,11 +187,11 @@ static bool same_file(const char *path, const char *text)
     return same;
 }
 
-// Sealed, so that verify finds a flipped byte in it.
-static int config_text(const rot_config *config, char **sealed, rot_err *err)
+// For a file whose folder reaches the root by `root`. Sealed, so that verify finds a flipped byte.
+static int config_text(const rot_config *config, const char *root, char **sealed, rot_err *err)
 {
     char *yaml = NULL;
-    ROT_TRY(rot_config_write(config, &yaml, err));
+    ROT_TRY(rot_config_write_at(config, root, &yaml, err));
     int rc = rot_config_seal(yaml, sealed, err);
     free(yaml);
     return rc;
@@ -210,7 +212,7 @@ bool rot_dataset_is_current(const rot_config *config, const rot_split_plan *plan
     if (!json_is_object(have)) goto done;
     json_object_del(have, "provenance");
     current = json_equal(wanted, have) && dataset_path(config, "yaml", path, NULL) == 0 &&
-              config_text(config, &yaml, NULL) == 0 && same_file(path, yaml);
+              config_text(config, ".", &yaml, NULL) == 0 && same_file(path, yaml);
 done:
     free(yaml);
     json_decref(wanted);
@@ -218,10 +220,11 @@ done:
     return current;
 }
 
-static int write_config(const rot_config *config, const char *folder, rot_err *err)
+static int write_config(const rot_config *config, const char *folder, const char *root,
+                        rot_err *err)
 {
     char path[4096], name[600], *yaml = NULL;
-    ROT_TRY(config_text(config, &yaml, err));
+    ROT_TRY(config_text(config, root, &yaml, err));
     snprintf(name, sizeof name, "%s%s.yaml", folder, config->name);
     int rc = rot_fs_join(path, sizeof path, config->root, name, err);
     if (rc == 0 && !same_file(path, yaml)) rc = rot_fs_write_atomic(path, yaml, strlen(yaml), err);
@@ -231,7 +234,29 @@ static int write_config(const rot_config *config, const char *folder, rot_err *e
 
 int rot_dataset_write_pending(const rot_config *config, rot_err *err)
 {
-    return write_config(config, ".rotoscope/", err);
+    return write_config(config, ".rotoscope/", "..", err);
+}
+
+int rot_dataset_pending_config(const char *path, char **sealed, rot_err *err)
+{
+    static const char from[] = "\nroot: \"..\"\n", to[] = "\nroot: \".\"\n",
+                      seal[] = "\n# sha256: ";
+    char *text = NULL;
+    rot_str out = {0};
+    ROT_TRY(rot_fs_read(path, &text, NULL, err));
+    char *root = strstr(text, from), *end = strstr(text, seal);
+    if (!root || !end || end < root) { // of a version that wrote where the root was
+        *sealed = text;
+        return 0;
+    }
+    rot_str_add(&out, text, (size_t)(root - text));
+    rot_str_puts(&out, to);
+    rot_str_add(&out, root + sizeof from - 1, (size_t)(end + 1 - (root + sizeof from - 1)));
+    rot_free(text);
+    ROT_TRY(rot_str_take(&out, &text, err));
+    int rc = rot_config_seal(text, sealed, err);
+    rot_free(text);
+    return rc;
 }
 
 int rot_dataset_write(const rot_config *config, const rot_split_plan *plans, rot_err *err)
@@ -239,7 +264,7 @@ int rot_dataset_write(const rot_config *config, const rot_split_plan *plans, rot
     char path[4096], *text = NULL, *sealed = NULL;
     json_t *json = NULL;
     int rc = 0;
-    ROT_GO(write_config(config, "", err));
+    ROT_GO(write_config(config, "", ".", err));
     ROT_GO(dataset_json(config, plans, true, &json, err));
     text = json_dumps(json, JSON_INDENT(2));
     if (!text) ROT_GO(rot_no_memory(err, 0, "dataset"));

@@ -20,6 +20,8 @@ bool rot_dataset_is_current(const rot_config *config, const rot_split_plan *plan
 // The effective config as ROOT/.rotoscope/NAME.yaml while a build is under way (`status` names it
 // as the way to go on); rot_dataset_write puts it beside the dataset.
 int rot_dataset_write_pending(const rot_config *config, rot_err *err);
+// That file's content as it stands beside the dataset; the caller frees *sealed.
+int rot_dataset_pending_config(const char *path, char **sealed, rot_err *err);
 int rot_dataset_write(const rot_config *config, const rot_split_plan *plans, rot_err *err);
 // The dataset file's content; the caller frees *json.
 int rot_dataset_text(const rot_config *config, char **json, rot_err *err);

@@ -7,17 +7,19 @@
 #include "base/err.h"
 #include "base/fs.h"
 #include "base/hash.h"
+#include "pipeline/config_write.h"
 
 static void path_of(const rot_config *config, char path[4200])
 {
     snprintf(path, 4200, "%s/.rotoscope/%s.plan.json", config->root, config->name);
 }
 
+// Whatever path a rank has to the root.
 static int config_hash(const rot_config *config, char hex[65], rot_err *err)
 {
     char *yaml = NULL;
     uint8_t digest[32];
-    ROT_TRY(rot_config_write(config, &yaml, err));
+    ROT_TRY(rot_config_write_at(config, ".", &yaml, err));
     rot_sha256_bytes(yaml, strlen(yaml), digest);
     free(yaml);
     rot_hex(digest, 32, hex);

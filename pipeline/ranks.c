@@ -54,6 +54,8 @@ static int read_step(rot_ranks *out, rot_err *err)
     return read_pair("SLURM_PROCID", size_name, "Slurm step", out, err);
 }
 
+// The tasks of an array are numbered over its range. Ids with gaps (--array=3,5,9, or some tasks of
+// an array that are run again) leave numbers that nobody has: their shards are taken by the others.
 static int read_array(rot_ranks *out, rot_err *err)
 {
     long id = 0, count = 0, min = 0, max = 0, step = 1;
@@ -64,14 +66,20 @@ static int read_array(rot_ranks *out, rot_err *err)
     if (!has_id && !has_count) return 0;
     int has_min = read_variable("SLURM_ARRAY_TASK_MIN", &min, err);
     ROT_TRY(has_min);
-    ROT_TRY(read_variable("SLURM_ARRAY_TASK_MAX", &max, err));
+    int has_max = read_variable("SLURM_ARRAY_TASK_MAX", &max, err);
+    ROT_TRY(has_max);
     ROT_TRY(read_variable("SLURM_ARRAY_TASK_STEP", &step, err));
     if (!has_id || !has_count || !has_min)
         ROT_FAIL(err, ROT_ERR_USAGE,
                  "of SLURM_ARRAY_TASK_ID, SLURM_ARRAY_TASK_COUNT and SLURM_ARRAY_TASK_MIN some are "
                  "not set");
-    if (step < 1 || id < min)
-        ROT_FAIL(err, ROT_ERR_USAGE, "Slurm array: task %ld below %ld", id, min);
+    if (step < 1 || id < min || (has_max && id > max))
+        ROT_FAIL(err, ROT_ERR_USAGE, "Slurm array: task %ld is not in %ld to %ld, step %ld", id,
+                 min, has_max ? max : min + (count - 1) * step, step);
+    if (has_max && (max - min != (count - 1) * step || (id - min) % step)) { // gaps
+        step = 1;
+        count = max - min + 1;
+    }
     return check((id - min) / step, count, "Slurm array", out, err);
 }
 

@@ -350,13 +350,12 @@ static int by_config(repair *r, rot_err *err)
 static int mend_yaml(repair *r, rot_err *err)
 {
     char *text = NULL;
-    size_t n;
     if (rot_config_check_seal(r->yaml, NULL) == 0) return 0;
     ROT_TRY(take_lock(r, err));
     int rc = rot_config_check_seal(r->copy, err);
     if (rc < 0) return rot_err_prefix(err, "%s is broken, and so is its copy: ", r->yaml);
-    ROT_TRY(rot_fs_read(r->copy, &text, &n, err));
-    rc = rot_fs_write_atomic(r->yaml, text, n, err);
+    ROT_TRY(rot_dataset_pending_config(r->copy, &text, err));
+    rc = rot_fs_write_atomic(r->yaml, text, strlen(text), err);
     rot_free(text);
     ROT_TRY(rc);
     json_array_append_new(r->files, json_string(r->yaml));

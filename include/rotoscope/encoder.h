@@ -75,8 +75,8 @@ const rot_encoder_stage *rot_encoder_stages(const rot_encoder *encoder, size_t *
 
 // Writes a checkpoint of the real architecture with seeded random weights. arch: "tiny", "2b",
 // "4b", "8b" of Qwen3-VL, "custom" of it with the sizes below; "qwen2.5-tiny", "qwen2.5-3b",
-// "qwen2.5-7b"; "qwen2-tiny", "qwen2-2b", "qwen2-7b"; "llava-tiny", "llava-7b". Sizes below replace
-// those of any arch. The same seed gives the same bytes.
+// "qwen2.5-7b"; "qwen2-tiny", "qwen2-2b", "qwen2-7b"; "llava-tiny", "llava-7b"; in any case of
+// letters. Sizes below replace those of any arch. The same seed gives the same bytes.
 typedef struct rot_init_model_options {
     size_t size;
     const char *dir;           // created; ROT_ERR_USAGE if it holds a config.json already

@@ -109,6 +109,31 @@ wait "$pid"
 got=$?
 [ "$got" = 75 ] || fail "the first of two builds: exit $got, not 75"
 
+# A root goes where it is moved to, its config with it: finished, on a read-only file system, and half built.
+cp -a out-whole "moved away"
+(cd "moved away" && find . -type f -exec sha256sum {} + | sort) >before.txt
+mv out-whole out-hidden
+expect 0 "moved away/whole.json" rotoscope build -c "moved away/whole.yaml"
+(cd "moved away" && expect 0 "whole.json" rotoscope build -c whole.yaml && rm -f out.txt err.txt)
+[ ! -e out-whole ] || fail "a moved root is built where it was"
+(cd "moved away" && find . -type f -exec sha256sum {} + | sort) >after.txt
+cmp -s before.txt after.txt || fail "a finished root is changed by a build after it was moved: $(diff before.txt after.txt)"
+if [ "$(id -u)" = 0 ] && mkdir still && mount -t tmpfs none still 2>/dev/null; then
+    cp -a "moved away" still/out
+    mount -o remount,ro still
+    expect 0 "" rotoscope build -q -c still/out/whole.yaml
+    umount still
+fi
+rm -rf "moved away"/whole.* "moved away"/stages/embeds-*
+expect 0 "" rotoscope build -q -c "moved away/.rotoscope/whole.yaml"
+[ "$(root_of "moved away/whole.json")" = "$want" ] || fail "another root after it was moved"
+grep -q '^root: "."' "moved away/whole.yaml" || fail "no relative root: $(grep ^root "moved away/whole.yaml")"
+rm -f "moved away/whole.yaml"
+expect 0 "" rotoscope repair -q "moved away/whole.json"
+grep -q '^root: "."' "moved away/whole.yaml" || fail "repair: another root: $(grep ^root "moved away/whole.yaml")"
+expect 0 "" rotoscope verify -q "moved away"
+mv out-hidden out-whole
+
 # A root that cannot be written.
 config deep rows.jsonl
 sed 's|^root:.*|root: /proc/rotoscope|' deep.yaml >proc.yaml

@@ -280,6 +280,20 @@ static void senseless_options_are_refused(void **state)
     assert_false(rot_fs_is_dir(in_dir("no"))); // refused before anything is written
 }
 
+// A name of any case is taken: what is refused here is the dtype, which is looked at after it.
+static void architectures_are_named_in_any_case(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"Tiny", "4B", "Qwen2.5-7B", "LLaVA-7b"};
+    for (int i = 0; i < 4; i++) {
+        rot_init_model_options o = rot_init_model_options_default();
+        o.dir = in_dir("no");
+        o.arch = names[i];
+        o.dtype = "fp8";
+        wants_init_error(o, ROT_ERR_USAGE, "dtype 'fp8'");
+    }
+}
+
 static void a_folder_with_a_config_is_left_alone(void **state)
 {
     (void)state;
@@ -346,6 +360,7 @@ int main(void)
         cmocka_unit_test(draws_have_their_mean_and_spread),
         cmocka_unit_test(halves_are_rounded_to_nearest),
         cmocka_unit_test(senseless_options_are_refused),
+        cmocka_unit_test(architectures_are_named_in_any_case),
         cmocka_unit_test(a_folder_with_a_config_is_left_alone),
         cmocka_unit_test(taps_keep_their_depth),
         cmocka_unit_test(init_survives_failing_allocations),

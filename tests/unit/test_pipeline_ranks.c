@@ -109,6 +109,31 @@ static void arrays_start_anywhere_and_step(void **state)
     expect(2, 4, "Slurm array");
 }
 
+// Each id of an array with gaps is a rank of its own, the lowest the first.
+static void arrays_may_have_gaps(void **state)
+{
+    (void)state;
+    set("SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=3 SLURM_ARRAY_TASK_MAX=9 "
+        "SLURM_ARRAY_TASK_STEP=1 SLURM_ARRAY_TASK_ID=3"); // --array=3,5,9
+    expect(0, 7, "Slurm array");
+    set("SLURM_ARRAY_TASK_ID=5");
+    expect(2, 7, "Slurm array");
+    set("SLURM_ARRAY_TASK_ID=9");
+    expect(6, 7, "Slurm array");
+    set("SLURM_ARRAY_TASK_STEP=2 SLURM_ARRAY_TASK_MAX=6"); // --array=3,5,6
+    set("SLURM_ARRAY_TASK_ID=5");
+    expect(2, 4, "Slurm array");
+    set("SLURM_ARRAY_TASK_ID=6");
+    expect(3, 4, "Slurm array");
+    set("SLURM_ARRAY_TASK_ID=7");
+    refuse("task 7 is not in 3 to 6");
+    set("SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_MAX=7"); // --array=3-7:2
+    expect(2, 3, "Slurm array");
+    set("SLURM_ARRAY_TASK_ID=5 SLURM_ARRAY_TASK_MIN=5 SLURM_ARRAY_TASK_MAX=5 "
+        "SLURM_ARRAY_TASK_COUNT=1"); // one task that is run again
+    expect(0, 1, "Slurm array");
+}
+
 static void an_array_of_steps_combines_both(void **state)
 {
     (void)state;
@@ -141,6 +166,7 @@ int main(void)
         cmocka_unit_test_setup(torchrun_precedes_mpi_precedes_slurm, clear),
         cmocka_unit_test_setup(a_batch_script_is_no_step, clear),
         cmocka_unit_test_setup(arrays_start_anywhere_and_step, clear),
+        cmocka_unit_test_setup(arrays_may_have_gaps, clear),
         cmocka_unit_test_setup(an_array_of_steps_combines_both, clear),
         cmocka_unit_test_setup(partial_sets_are_errors, clear),
     };
