@@ -193,17 +193,46 @@ int rot_build_splits(rot_job *job, rot_build_depth depth, rot_split_plan *plans,
     return 0;
 }
 
+// An error about something that the config names begins with the place that names it.
+static int say_where(int rc, const char *where, const char *key, rot_err *err)
+{
+    if (rc == ROT_ERR_MISSING || rc == ROT_ERR_CONFIG || rc == ROT_ERR_UNSUPPORTED)
+        rot_err_prefix(err, "%s: %s: ", where ? where : "config", key);
+    return rc;
+}
+
+static int check_fonts(const rot_config *config, rot_err *err)
+{
+    rot_renderer *renderer = NULL;
+    rot_err own = {0};
+    if (!err) err = &own;
+    const char *where = config->where.fonts[0];
+    int rc = rot_renderer_open(&config->render, &renderer, err);
+    rot_renderer_close(&renderer);
+    for (int i = 0; rc < 0 && i < config->render.n_fonts; i++) {
+        char named[4200]; // as the renderer speaks of it
+        snprintf(named, sizeof named, "font '%s'", config->render.fonts[i]);
+        if (!strstr(err->message, named)) continue;
+        where = config->where.fonts[i];
+        break;
+    }
+    return say_where(rc, where, "render.fonts", err);
+}
+
 // What the config names is looked at before the first row is worked on, however late it is needed.
 int rot_job_check_named(rot_job *job, rot_err *err)
 {
     const rot_config *config = job->config;
-    if (config->has_render) {
-        rot_renderer *renderer = NULL;
-        ROT_TRY(rot_renderer_open(&config->render, &renderer, err));
-        rot_renderer_close(&renderer);
-    }
+    char hex[65];
     rot_encoder_info info;
-    return config->has_encode ? rot_job_encoder_info(job, &info, err) : 0;
+    int rc = rot_job_tokenizer_hash(job, hex, err);
+    ROT_TRY(say_where(rc, config->where.tokenizer, "tokenizer.path", err));
+    if (config->has_render) ROT_TRY(check_fonts(config, err));
+    if (!config->has_encode) return 0;
+    rc = rot_job_encoder_info(job, &info, err);
+    bool geometry = rc == ROT_ERR_CONFIG;
+    return say_where(rc, geometry ? config->where.geometry : config->where.checkpoint,
+                     geometry ? "encode.geometry" : "encode.checkpoint", err);
 }
 
 int rot_build(const rot_config *config, const rot_build_options *options, char **json, rot_err *err)

@@ -241,6 +241,19 @@ static int read_preset(const rot_node *root, rot_config *config, rot_arena *aren
     return 0;
 }
 
+// Fonts, tokenizer and checkpoint are opened later, and errors about them should say what line
+// names them.
+static void note_places(const rot_node *root, rot_config *config)
+{
+    const rot_node *fonts = find_node(root, "render.fonts");
+    const rot_node *font = fonts ? fonts->first : NULL;
+    for (int i = 0; i < config->render.n_fonts; i++, font = font ? font->next : NULL)
+        config->where.fonts[i] = font ? font->where : where_of(root, "render", "name");
+    config->where.tokenizer = where_of(root, "tokenizer.path", "tokenizer");
+    config->where.checkpoint = where_of(root, "encode.checkpoint", "encode");
+    config->where.geometry = where_of(root, "encode.geometry", "encode.checkpoint");
+}
+
 static int from_tree(const rot_node *root, rot_config *config, rot_arena *arena, rot_err *err)
 {
     target t = {rot_config_keys, rot_n_config_keys, config, "", arena};
@@ -258,6 +271,7 @@ static int from_tree(const rot_node *root, rot_config *config, rot_arena *arena,
     ROT_TRY(read_splits(root, config, arena, err));
     ROT_TRY(check_pairs(root, config, err));
     config->render.missing_glyph = config->on_missing_glyph;
+    note_places(root, config);
     memcpy(config->encode.background, config->render.background_color, 3);
     return 0;
 }

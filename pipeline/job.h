@@ -57,6 +57,8 @@ int rot_plan_embeds(rot_job *job, const rot_split_config *split, const rot_scan 
 // Looks again whether the stage is there (and its root).
 int rot_stage_plan_refresh(rot_stage_plan *plan, rot_err *err);
 
+// What determines the tokens besides the rows (remembered by its file).
+int rot_job_tokenizer_hash(rot_job *job, char hex[65], rot_err *err);
 // What determines the encoder's output (weights hash remembered).
 int rot_job_encoder_info(rot_job *job, rot_encoder_info *out, rot_err *err);
 

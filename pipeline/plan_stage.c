@@ -60,8 +60,7 @@ static json_t *rows_json(const rot_scan *scan)
     return json_pack("{s:s, s:I}", "sha256", scan->rows_sha256, "count", (json_int_t)scan->rows);
 }
 
-// The tokenizer's hash, remembered by its file.
-static int tokenizer_hash(rot_job *job, char hex[65], rot_err *err)
+int rot_job_tokenizer_hash(rot_job *job, char hex[65], rot_err *err)
 {
     char path[4200], *key = NULL;
     rot_str s = {0};
@@ -94,7 +93,7 @@ int rot_plan_tokens(rot_job *job, const rot_split_config *split, const rot_scan 
                     rot_stage_plan *out, rot_err *err)
 {
     char hex[65];
-    ROT_TRY(tokenizer_hash(job, hex, err));
+    ROT_TRY(rot_job_tokenizer_hash(job, hex, err));
     const char *layout = job->config->layout == ROT_LAYOUT_ROT ? "rot" : "plain";
     json_t *content =
         json_pack("{s:s, s:i, s:o, s:{s:s}, s:s}", "stage", "tokens", "version", 1, "rows",

@@ -107,7 +107,8 @@ static const char head[] =
     "  that matches nothing is an error.\n"
     "- **Presets** set the defaults of `render:`; keys beside a preset override it in whatever "
     "order.\n"
-    "- The effective config, every default written out, lies beside the dataset as NAME.yaml. Its root is\n"
+    "- The effective config, every default written out, lies beside the dataset as NAME.yaml. Its "
+    "root is\n"
     "  `.`, so that it goes on where the root is moved to.\n";
 
 int rot_config_document(char **text, rot_err *err)

@@ -53,6 +53,10 @@ typedef struct rot_config {
     uint32_t shard_samples, commit_samples;
     rot_policy on_bad_row, on_too_large;
     rot_missing_glyph on_missing_glyph;
+    // Where the config names what is opened later, "FILE:LINE:COLUMN" for messages; NULL: unknown.
+    struct {
+        const char *fonts[ROT_MAX_FONTS], *tokenizer, *checkpoint, *geometry;
+    } where;
 } rot_config;
 
 // Reads `path` (and what it extends), applies `sets` ("render.size_px=24", n_sets of them; paths in

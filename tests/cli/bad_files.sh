@@ -93,6 +93,21 @@ bad_config "width_px" "render: {width_px: 800}"
 bad_config "encode" "encdoe: {checkpoint: x}"
 bad_config "bad_row" "on: {bad_row: ignore}"
 bad_config "shard_samples" "store: {shard_samples: 100, commit_samples: 64}"
+# What it names and is opened later, too: the key, and the line that has it.
+config named rows.jsonl "render:" "  fonts:" "    - DejaVuSans.ttf" "    - nosuchfont.ttf" \
+    "encode:" "  checkpoint: 'an empty folder'" "  geometry: native"
+mkdir "an empty folder"
+expect 2 "named.yaml:8:7: render.fonts: font 'nosuchfont.ttf'" rotoscope build -q -c named.yaml
+expect 2 "named.yaml:8:7: render.fonts: " rotoscope build -q -c named.yaml --plan
+sed -i 's/nosuchfont.ttf/rows.jsonl/' named.yaml
+expect 2 "named.yaml:8:7: render.fonts: " rotoscope build -q -c named.yaml
+sed -i '/rows.jsonl$/d' named.yaml
+expect 2 "named.yaml:9:15: encode.checkpoint: " rotoscope build -q -c named.yaml
+sed -i "s/^tokenizer:.*/tokenizer: {path: 'an empty folder'}/" named.yaml
+expect 2 "named.yaml:4:19: tokenizer.path: an empty folder/tokenizer.json" rotoscope build -q -c named.yaml
+expect 2 "--set tokenizer.path=.: tokenizer.path: " rotoscope build -q -c named.yaml --set tokenizer.path=.
+[ ! -e out-named ] || fail "a config that names what is missing made its root"
+RANK=0 WORLD_SIZE=1 expect 2 "named.yaml:4:19: tokenizer.path: " rotoscope build -q -c named.yaml
 expect 2 "nothere.yaml" rotoscope build -q -c nothere.yaml
 config gone nothere.jsonl
 expect 2 "nothere.jsonl" rotoscope build -q -c gone.yaml

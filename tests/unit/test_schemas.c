@@ -45,7 +45,7 @@ static void every_field_has_a_key(void **state)
         DERIVED(rot_config, has_encode),     DERIVED(rot_config, render.size),
         DERIVED(rot_config, render.n_fonts), DERIVED(rot_config, render.missing_glyph),
         DERIVED(rot_config, encode.size),    DERIVED(rot_config, encode.background),
-        DERIVED(rot_config, encode.threads)};
+        DERIVED(rot_config, encode.threads), DERIVED(rot_config, where)};
     static const range of_split[] = {DERIVED(rot_split_config, name),
                                      DERIVED(rot_split_config, n_files)};
     rot_config config;
