@@ -38,4 +38,8 @@ static inline uint32_t rot_random_below(uint64_t key, uint64_t n, uint32_t limit
     return (uint32_t)((rot_random_at(key, n) >> 32) * limit >> 32);
 }
 
+// The same from the normal distribution of mean 0 and variance 1; the bits depend on the arguments
+// alone.
+double rot_random_normal(uint64_t key, uint64_t n);
+
 #endif

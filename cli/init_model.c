@@ -22,18 +22,19 @@ static const struct argp_option options[] = {
     {0, 'o', "DIR", 0, "the folder to make (the same as naming it without -o)", 0},
     {"arch", KEY_ARCH, "NAME", 0,
      "tiny (default), 2b, 4b, 8b of Qwen3-VL; qwen2.5-tiny, qwen2.5-3b, qwen2.5-7b, qwen2-tiny, "
-     "qwen2-2b, qwen2-7b, llava-tiny, llava-7b; or custom (Qwen3-VL) with all sizes below",
+     "qwen2-2b, qwen2-7b, llava-tiny, llava-7b; or custom (Qwen3-VL) with all sizes below; or a "
+     "decoder to train from scratch: qwen3-tiny, qwen3-100m, llama-tiny, gpt2-tiny, gpt2",
      0},
     {"seed", KEY_SEED, "N", 0, "of the random weights (0); the same seed gives the same bytes", 0},
     {"tokenizer", KEY_TOKENIZER, "DIR", 0,
      "copy this tokenizer (default: a small one that is built in)", 0},
     {"text", KEY_TEXT, 0, 0, "write the text model's tensors too", 0},
-    {"dtype", KEY_DTYPE, "TYPE", 0, "bf16 (default), f16 or f32", 0},
-    {"depth", KEY_DEPTH, "N", 0, "blocks of the tower", 1},
-    {"width", KEY_WIDTH, "N", 0, "width of the tower", 1},
-    {"heads", KEY_HEADS, "N", 0, "attention heads of the tower", 1},
-    {"mlp", KEY_MLP, "N", 0, "width of the tower's MLP", 1},
-    {"out", KEY_OUT, "N", 0, "width of the embeddings", 1},
+    {"dtype", KEY_DTYPE, "TYPE", 0, "bf16 (default of towers), f16 or f32 (of decoders)", 0},
+    {"depth", KEY_DEPTH, "N", 0, "blocks of the tower or decoder", 1},
+    {"width", KEY_WIDTH, "N", 0, "its width", 1},
+    {"heads", KEY_HEADS, "N", 0, "its attention heads", 1},
+    {"mlp", KEY_MLP, "N", 0, "width of its MLP", 1},
+    {"out", KEY_OUT, "N", 0, "width of a tower's embeddings", 1},
     {0}};
 
 typedef struct init_args {
@@ -93,7 +94,8 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "DIR",
     .doc = "Writes a checkpoint of the real architecture with seeded random weights: config.json, "
-           "preprocessor_config.json, model.safetensors and a tokenizer.",
+           "preprocessor_config.json (of a decoder generation_config.json), model.safetensors and "
+           "a tokenizer.",
     .children = cli_children};
 
 int cli_init_model(int argc, char **argv)

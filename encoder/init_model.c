@@ -77,8 +77,7 @@ static const struct arch {
 
 rot_init_model_options rot_init_model_options_default(void)
 {
-    return (rot_init_model_options){
-        .size = sizeof(rot_init_model_options), .arch = "tiny", .dtype = "bf16"};
+    return (rot_init_model_options){.size = sizeof(rot_init_model_options), .arch = "tiny"};
 }
 
 // Listed blocks keep their relative depth; in a very shallow tower there are fewer of them.
@@ -128,7 +127,7 @@ static int set_sizes(const rot_init_model_options *options, const struct arch *a
     return ROT_ERR_USAGE;
 }
 
-static int set_type(const char *name, rot_init_plan *out, rot_err *err)
+static int set_type(const char *name, rot_tensor_type *type, const char **type_name, rot_err *err)
 {
     static const struct {
         const char *name, *torch;
@@ -138,11 +137,16 @@ static int set_type(const char *name, rot_init_plan *out, rot_err *err)
                  {"f32", "float32", ROT_T_F32}};
     for (int i = 0; i < 3; i++) {
         if (strcmp(name, types[i].name)) continue;
-        out->type = types[i].type;
-        out->type_name = types[i].torch;
+        *type = types[i].type;
+        *type_name = types[i].torch;
         return 0;
     }
     ROT_FAIL(err, ROT_ERR_USAGE, "dtype '%s': not one of bf16, f16, f32", name);
+}
+
+int rot_init_vocab(const rot_token_ids *ids)
+{
+    return (ids->n_tokens + 3 + 127) / 128 * 128;
 }
 
 static int make_plan(const rot_init_model_options *options, rot_init_plan *out, rot_err *err)
@@ -156,13 +160,16 @@ static int make_plan(const rot_init_model_options *options, rot_init_plan *out, 
         char known[256] = "";
         for (size_t i = 0; i < sizeof arches / sizeof arches[0]; i++)
             snprintf(known + strlen(known), sizeof known - strlen(known), "%s, ", arches[i].name);
-        ROT_FAIL(err, ROT_ERR_USAGE, "arch '%s': not one of %scustom", name, known);
+        ROT_FAIL(err, ROT_ERR_USAGE,
+                 "arch '%s': not one of %scustom; nor of the decoders qwen3-tiny, qwen3-100m, "
+                 "llama-tiny, gpt2-tiny, gpt2",
+                 name, known);
     }
     ROT_TRY(set_sizes(options, arch, custom, &out->vision, err));
-    ROT_TRY(set_type(options->dtype ? options->dtype : "bf16", out, err));
+    ROT_TRY(set_type(options->dtype ? options->dtype : "bf16", &out->type, &out->type_name, err));
     out->text = arch->text;
     out->text.hidden = out->vision.out_width;
-    out->text.vocab = (out->ids.n_tokens + 3 + 127) / 128 * 128; // <img_begin>, <img>, <img_end>
+    out->text.vocab = rot_init_vocab(&out->ids);
     return 0;
 }
 
@@ -221,35 +228,67 @@ static int check_free(const char *dir, rot_err *err)
     return 0;
 }
 
+// What a folder holds beside the tokenizer; `second` is the JSON file that is not config.json.
+typedef struct parts {
+    rot_init_tensor *tensors;
+    size_t n_tensors;
+    rot_tensor_type type;
+    char *config, *second;
+    const char *second_name;
+} parts;
+
+static int make_tower(const rot_init_model_options *options, const rot_token_ids *ids, parts *out,
+                      rot_err *err)
+{
+    rot_init_plan plan = {.ids = *ids};
+    ROT_TRY(make_plan(options, &plan, err));
+    out->type = plan.type;
+    out->second_name = "preprocessor_config.json";
+    ROT_TRY(rot_init_tensors(&plan, options->text, &out->tensors, &out->n_tensors, err));
+    ROT_TRY(rot_init_config_json(&plan, &out->config, err));
+    return rot_init_preprocessor_json(&plan, &out->second, err);
+}
+
+// A decoder from scratch is there to be trained: F32 unless asked.
+static int make_decoder(const rot_init_model_options *options, const rot_token_ids *ids,
+                        rot_init_decoder *decoder, parts *out, rot_err *err)
+{
+    const char *type_name;
+    ROT_TRY(set_type(options->dtype ? options->dtype : "f32", &out->type, &type_name, err));
+    ROT_TRY(rot_init_decoder_sizes(options, ids, decoder, err));
+    out->second_name = "generation_config.json";
+    ROT_TRY(rot_init_decoder_tensors(decoder, &out->tensors, &out->n_tensors, err));
+    return rot_init_decoder_json(decoder, ids, type_name, &out->config, &out->second, err);
+}
+
 int rot_init_model(const rot_init_model_options *options, rot_err *err)
 {
-    rot_init_plan plan = {0};
+    rot_init_decoder decoder;
+    rot_token_ids ids;
     rot_init_tokenizer tokenizer = {0};
-    rot_init_tensor *tensors = NULL;
-    char *config = NULL, *preprocessor = NULL;
-    size_t n;
+    parts made = {0};
     int rc = 0;
     if (!options->dir || !*options->dir)
         ROT_FAIL(err, ROT_ERR_USAGE, "init-model: no folder is named");
+    const bool alone = rot_init_decoder_find(options->arch, &decoder),
+               gpt2 = alone && rot_init_decoder_is_gpt2(&decoder);
     ROT_GO(check_free(options->dir, err));
-    ROT_GO(rot_init_tokenizer_read(options->tokenizer_dir, &tokenizer, &plan.ids, err));
-    ROT_GO(make_plan(options, &plan, err));
-    ROT_GO(rot_init_tensors(&plan, options->text, &tensors, &n, err));
-    ROT_GO(rot_init_config_json(&plan, &config, err));
-    ROT_GO(rot_init_preprocessor_json(&plan, &preprocessor, err));
+    ROT_GO(rot_init_tokenizer_read(options->tokenizer_dir, gpt2, &tokenizer, &ids, err));
+    ROT_GO(alone ? make_decoder(options, &ids, &decoder, &made, err)
+                 : make_tower(options, &ids, &made, err));
     ROT_GO(rot_fs_mkdirs(options->dir, err));
     for (int i = 0; i < tokenizer.n_files; i++)
         ROT_GO(write_file(options->dir, tokenizer.files[i].name, tokenizer.files[i].bytes,
                           tokenizer.files[i].n_bytes, err));
-    ROT_GO(write_file(options->dir, "preprocessor_config.json", preprocessor, strlen(preprocessor),
-                      err));
-    ROT_GO(write_weights(options->dir, tensors, n, options->seed, plan.type, err));
+    ROT_GO(write_file(options->dir, made.second_name, made.second, strlen(made.second), err));
+    ROT_GO(
+        write_weights(options->dir, made.tensors, made.n_tensors, options->seed, made.type, err));
     // Last, so that a folder without it is no checkpoint yet.
-    ROT_GO(write_file(options->dir, "config.json", config, strlen(config), err));
+    ROT_GO(write_file(options->dir, "config.json", made.config, strlen(made.config), err));
 done:
     rot_init_tokenizer_free(&tokenizer);
-    rot_free(tensors);
-    rot_free(config);
-    rot_free(preprocessor);
+    rot_free(made.tensors);
+    rot_free(made.config);
+    rot_free(made.second);
     return rc;
 }

@@ -84,7 +84,44 @@ static int read_folder(const char *dir, rot_init_tokenizer *out, rot_err *err)
     return 0;
 }
 
-int rot_init_tokenizer_read(const char *dir, rot_init_tokenizer *out, rot_token_ids *ids,
+// The built-in tokenizer as GPT-2's kind: nothing is normalised, the expression is ByteLevel's own,
+// <|endoftext|> is the only token beside the text's.
+static int as_gpt2(rot_init_tokenizer *out, rot_err *err)
+{
+    static const char config[] =
+        "{\n \"tokenizer_class\": \"GPT2Tokenizer\",\n \"add_prefix_space\": false,\n"
+        " \"bos_token\": \"<|endoftext|>\",\n \"eos_token\": \"<|endoftext|>\",\n"
+        " \"pad_token\": \"<|endoftext|>\",\n \"unk_token\": \"<|endoftext|>\",\n"
+        " \"clean_up_tokenization_spaces\": false,\n \"model_max_length\": 1024\n}\n";
+    struct rot_init_file *file = &out->files[0];
+    json_t *root = NULL, *list = json_array(),
+           *words = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                              "trim_offsets", 1, "use_regex", 1);
+    int rc = rot_json_parse(file->bytes, file->n_bytes, false, "the built-in tokenizer.json", &root,
+                            err);
+    if (rc < 0) goto done;
+    json_array_append(list, json_array_get(json_object_get(root, "added_tokens"), 0));
+    json_object_set(root, "added_tokens", list);
+    json_object_set_new(root, "normalizer", json_null());
+    json_object_set(root, "pre_tokenizer", words);
+    json_object_set(root, "post_processor", words);
+    file->owned = list && words ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    if (!file->owned) {
+        rc = rot_no_memory(err, file->n_bytes, "tokenizer");
+        goto done;
+    }
+    file->bytes = file->owned;
+    file->n_bytes = strlen(file->bytes);
+    out->files[1].bytes = config;
+    out->files[1].n_bytes = sizeof config - 1;
+done:
+    json_decref(root);
+    json_decref(list);
+    json_decref(words);
+    return rc;
+}
+
+int rot_init_tokenizer_read(const char *dir, bool gpt2, rot_init_tokenizer *out, rot_token_ids *ids,
                             rot_err *err)
 {
     *out = (rot_init_tokenizer){0};
@@ -104,6 +141,7 @@ int rot_init_tokenizer_read(const char *dir, rot_init_tokenizer *out, rot_token_
             .bytes = rot_tokenizer_small_config,
             .n_bytes = (size_t)(rot_tokenizer_small_config_end - rot_tokenizer_small_config)};
         out->n_files = 2;
+        if (gpt2) ROT_GO(as_gpt2(out, err));
     }
     ROT_GO(rot_json_parse(out->files[0].bytes, out->files[0].n_bytes, false, where, &root, err));
     ROT_GO(read_ids(root, ids, where, err));
@@ -120,7 +158,7 @@ void rot_init_tokenizer_free(rot_init_tokenizer *tokenizer)
     *tokenizer = (rot_init_tokenizer){0};
 }
 
-static int dump(json_t *root, char **out, rot_err *err)
+int rot_init_dump(json_t *root, char **out, rot_err *err)
 {
     char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(root);
@@ -242,13 +280,13 @@ int rot_init_config_json(const rot_init_plan *plan, char **out, rot_err *err)
         }
         json_decref(more);
         set_id(root, "image_token_index", plan->ids.image);
-        return dump(root, out, err);
+        return rot_init_dump(root, out, err);
     }
     set_id(root, "image_token_id", plan->ids.image);
     set_id(root, "video_token_id", plan->ids.video);
     set_id(root, "vision_start_token_id", plan->ids.vision_start);
     set_id(root, "vision_end_token_id", plan->ids.vision_end);
-    return dump(root, out, err);
+    return rot_init_dump(root, out, err);
 }
 
 // CLIP's mean and spread of the channels, which all but Qwen3-VL take.
@@ -268,7 +306,7 @@ int rot_init_preprocessor_json(const rot_init_plan *plan, char **out, rot_err *e
         processor = !strcmp(v->model_type, "qwen2_vl") ? "Qwen2VLProcessor" : "Qwen2_5_VLProcessor";
     }
     if (v->tile_px)
-        return dump(
+        return rot_init_dump(
             json_pack("{s:{s:i}, s:{s:i, s:i}, s:o, s:[fff], s:[fff], s:i, s:s, s:s, s:s}", "size",
                       "shortest_edge", v->tile_px, "crop_size", "height", v->tile_px, "width",
                       v->tile_px, "image_grid_pinpoints", pinpoints_of(v), "image_mean", p.mean[0],
@@ -276,12 +314,12 @@ int rot_init_preprocessor_json(const rot_init_plan *plan, char **out, rot_err *e
                       3, "aspect_ratio_setting", "anyres", "processor_class", "LlavaNextProcessor",
                       "image_processor_type", "LlavaNextImageProcessorFast"),
             out, err);
-    return dump(json_pack("{s:{s:I, s:I}, s:i, s:i, s:i, s:[fff], s:[fff], s:s, s:s}", "size",
-                          "longest_edge", (json_int_t)p.max_pixels, "shortest_edge",
-                          (json_int_t)p.min_pixels, "patch_size", v->patch_px,
-                          "temporal_patch_size", v->temporal, "merge_size", v->merge, "image_mean",
-                          p.mean[0], p.mean[1], p.mean[2], "image_std", p.std[0], p.std[1],
-                          p.std[2], "processor_class", processor, "image_processor_type",
-                          "Qwen2VLImageProcessorFast"),
-                out, err);
+    return rot_init_dump(json_pack("{s:{s:I, s:I}, s:i, s:i, s:i, s:[fff], s:[fff], s:s, s:s}",
+                                   "size", "longest_edge", (json_int_t)p.max_pixels,
+                                   "shortest_edge", (json_int_t)p.min_pixels, "patch_size",
+                                   v->patch_px, "temporal_patch_size", v->temporal, "merge_size",
+                                   v->merge, "image_mean", p.mean[0], p.mean[1], p.mean[2],
+                                   "image_std", p.std[0], p.std[1], p.std[2], "processor_class",
+                                   processor, "image_processor_type", "Qwen2VLImageProcessorFast"),
+                         out, err);
 }

@@ -16,21 +16,14 @@
 #include "base/bf16.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "encoder/init_model.h"
-
-// splitmix64's finaliser (Steele, Lea, Flood 2014), keyed by a counter.
-static uint64_t mix(uint64_t z)
-{
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
 
 static uint64_t key_of(uint64_t seed, const char *name)
 {
     uint64_t hash = 0xcbf29ce484222325u; // FNV-1a
     for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
-    return mix(mix(seed + 0x9e3779b97f4a7c15u) ^ hash);
+    return rot_mix64(rot_mix64(seed + 0x9e3779b97f4a7c15u) ^ hash);
 }
 
 // float32 to IEEE half, to nearest, ties to even.
@@ -50,11 +43,19 @@ static uint16_t to_f16(float f)
     return sign | (uint16_t)((u - 0x38000000) >> 13);
 }
 
+// Four 16-bit uniforms less their mean: quick, and bell-shaped.
+static float bell(uint64_t key, uint64_t n)
+{
+    uint64_t z = rot_random_at(key, n);
+    int sum =
+        (int)(z & 0xffff) + (int)(z >> 16 & 0xffff) + (int)(z >> 32 & 0xffff) + (int)(z >> 48);
+    return (float)(sum - 131070);
+}
+
 void rot_init_draw(const rot_init_tensor *tensor, uint64_t seed, rot_tensor_type type, size_t from,
                    size_t n, void *out)
 {
-    // Four 16-bit uniforms: their sum has the mean 131070 and this spread, and is bell-shaped.
-    const double sum_spread = sqrt((65536.0 * 65536.0 - 1) / 3);
+    const double sum_spread = sqrt((65536.0 * 65536.0 - 1) / 3); // of the four uniforms
     const float mean = (float)tensor->mean;
     const float before = (float)(tensor->spread / sum_spread);
     const float behind = (float)(tensor->spread_behind / sum_spread);
@@ -62,10 +63,11 @@ void rot_init_draw(const rot_init_tensor *tensor, uint64_t seed, rot_tensor_type
     float *f32 = out;
     uint16_t *half = out;
     for (size_t i = 0; i < n; i++) {
-        uint64_t z = mix(key + (from + i) * 0x9e3779b97f4a7c15u);
-        int sum =
-            (int)(z & 0xffff) + (int)(z >> 16 & 0xffff) + (int)(z >> 32 & 0xffff) + (int)(z >> 48);
-        float value = mean + (from + i < tensor->split ? before : behind) * (float)(sum - 131070);
+        float value = mean;
+        if (!tensor->normal)
+            value += (from + i < tensor->split ? before : behind) * bell(key, from + i);
+        else if (tensor->spread > 0)
+            value += (float)(tensor->spread * rot_random_normal(key, from + i));
         if (type == ROT_T_F32)
             f32[i] = value;
         else if (type == ROT_T_BF16)

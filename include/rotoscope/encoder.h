@@ -75,21 +75,24 @@ const rot_encoder_stage *rot_encoder_stages(const rot_encoder *encoder, size_t *
 
 // Writes a checkpoint of the real architecture with seeded random weights. arch: "tiny", "2b",
 // "4b", "8b" of Qwen3-VL, "custom" of it with the sizes below; "qwen2.5-tiny", "qwen2.5-3b",
-// "qwen2.5-7b"; "qwen2-tiny", "qwen2-2b", "qwen2-7b"; "llava-tiny", "llava-7b"; in any case of
-// letters. Sizes below replace those of any arch. The same seed gives the same bytes.
+// "qwen2.5-7b"; "qwen2-tiny", "qwen2-2b", "qwen2-7b"; "llava-tiny", "llava-7b". Or a decoder alone,
+// initialised as transformers does it: "qwen3-tiny", "qwen3-100m", "llama-tiny", "gpt2-tiny",
+// "gpt2"; in any case of letters. Sizes below replace those of any arch. The same seed gives the
+// same bytes.
 typedef struct rot_init_model_options {
     size_t size;
     const char *dir;           // created; ROT_ERR_USAGE if it holds a config.json already
     const char *arch;          // "tiny"
-    const char *tokenizer_dir; // NULL: the small tokenizer that the project ships
+    const char *tokenizer_dir; // NULL: the small tokenizer that the project ships, for GPT-2 with
+                               // its expression and special token
     uint64_t seed;
     bool text;         // the text model's tensors too
-    const char *dtype; // "bf16" (default), "f16", "f32"
-    // 0: as the arch says
+    const char *dtype; // "bf16", "f16", "f32"; NULL: bf16, of a decoder alone f32
+    // 0: as the arch says; out_width is the tower's alone
     int depth, width, heads, mlp_width, out_width;
 } rot_init_model_options;
 
-// "tiny", bf16, seed 0, no text model; no folder.
+// "tiny", seed 0, no text model; no folder.
 rot_init_model_options rot_init_model_options_default(void);
 // ROT_ERR_USAGE: no folder, an unknown arch or sizes that do not fit; ROT_ERR_IO, ROT_ERR_NO_SPACE.
 int rot_init_model(const rot_init_model_options *options, rot_err *err);

@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "base/str.h"
 #include "base/threads.h"
 #include "base/utf8.h"
@@ -175,6 +176,23 @@ static void threads_follow_slurm(void **state)
     assert_int_equal(rot_threads_or_default(3), 3);
 }
 
+// The integral of the normal density up to the draw is the uniform number that it was made of.
+static void normal_draws_invert_the_distribution(void **state)
+{
+    (void)state;
+    double sum = 0, squares = 0;
+    enum { N = 100000 };
+    for (uint64_t i = 0; i < N; i++) {
+        double x = rot_random_normal(5, i);
+        double p = ((double)(rot_random_at(5, i) >> 12) + 0.5) * 0x1p-52;
+        double below = 0.5 * erfc(-x / sqrt(2)), above = 0.5 * erfc(x / sqrt(2));
+        assert_true(fabs(below - p) < 1e-7 * p && fabs(above - (1 - p)) < 1e-7 * (1 - p));
+        sum += x;
+        squares += x * x;
+    }
+    assert_true(fabs(sum / N) < 5 / sqrt(N) && fabs(squares / N - 1) < 5 * sqrt(2.0 / N));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +204,7 @@ int main(void)
         cmocka_unit_test(utf8_rejects_what_is_none),
         cmocka_unit_test(hashes_equal_published_vectors),
         cmocka_unit_test(bf16_rounds_to_nearest_even),
+        cmocka_unit_test(normal_draws_invert_the_distribution),
         cmocka_unit_test(atomic_write_replaces_and_lock_excludes),
         cmocka_unit_test(threads_follow_slurm),
     };

@@ -349,6 +349,51 @@ static void init_survives_failing_allocations(void **state)
     assert_true(n > 5);
 }
 
+// As published: GPT-2 without its embedding of 50,257 tokens; ours have the sizes that they name.
+static void decoders_have_their_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *arch;
+        long long low, high;
+    } all[] = {{"GPT2", 124439808 - 50257 * 768, 124439808 - 50257 * 768},
+               {"qwen3-100m", 98000000, 101000000},
+               {"Llama-Tiny", 700000, 900000}};
+    for (size_t i = 0; i < 3; i++) {
+        rot_init_model_options options = rot_init_model_options_default();
+        rot_token_ids ids = {.n_tokens = 0, .end = 1, .pad = 0};
+        rot_init_decoder decoder;
+        rot_init_tensor *list;
+        size_t n;
+        long long sum = 0;
+        assert_true(rot_init_decoder_find(all[i].arch, &decoder));
+        assert_int_equal(rot_init_decoder_sizes(&options, &ids, &decoder, NULL), 0);
+        assert_int_equal(rot_init_decoder_tensors(&decoder, &list, &n, NULL), 0);
+        for (size_t k = 0; k < n; k++) sum += (long long)list[k].n_elements;
+        assert_in_range(sum, all[i].low, all[i].high);
+        rot_free(list);
+    }
+    rot_init_decoder none;
+    assert_false(rot_init_decoder_find("tiny", &none));
+}
+
+static void decoders_survive_failing_allocations(void **state)
+{
+    (void)state;
+    int rc = ROT_ERR_NO_MEMORY, n = 1;
+    rot_init_model_options options = small("alloc2");
+    options.arch = "gpt2-tiny";
+    options.out_width = 0;
+    for (; n < 400 && rc == ROT_ERR_NO_MEMORY; n++) {
+        rot_mem_fail_at(n);
+        rc = rot_init_model(&options, NULL);
+        rot_mem_fail_at(0);
+        if (rc < 0) assert_false(rot_fs_is_file(in_dir("alloc2/config.json")));
+    }
+    assert_int_equal(rc, 0);
+    assert_true(n > 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +409,8 @@ int main(void)
         cmocka_unit_test(a_folder_with_a_config_is_left_alone),
         cmocka_unit_test(taps_keep_their_depth),
         cmocka_unit_test(init_survives_failing_allocations),
+        cmocka_unit_test(decoders_have_their_sizes),
+        cmocka_unit_test(decoders_survive_failing_allocations),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
