@@ -15,6 +15,7 @@ enum {
     KEY_STALE,
     KEY_SCRATCH,
     KEY_PREPARE,
+    KEY_PROFILE,
     MAX_SETS = 256
 };
 
@@ -27,7 +28,7 @@ typedef struct arguments {
     int rank, ranks; // -1: not given
     double stale_seconds;
     const char *scratch;
-    bool prepare;
+    bool prepare, profile;
 } arguments;
 
 static const struct argp_option options[] = {
@@ -35,6 +36,7 @@ static const struct argp_option options[] = {
     {"set", KEY_SET, "KEY=VALUE", 0, "override a key of the config, such as render.size_px=24", 0},
     {"plan", KEY_PLAN, 0, 0, "show stages, what is reused, bytes and time; build nothing", 0},
     {"rehash", KEY_REHASH, 0, 0, "forget remembered hashes of big files", 0},
+    {"profile", KEY_PROFILE, 0, 0, "say at the end where the time went (on stderr)", 0},
     {"rank", KEY_RANK, "R", 0, "this process is rank R of --ranks N that share the root", 1},
     {"ranks", KEY_RANKS, "N", 0,
      "(default: as torchrun, Open MPI, PMI or Slurm say in the environment)", 1},
@@ -72,6 +74,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_STALE: a->stale_seconds = number(state, "--stale", arg, 1e6); return 0;
     case KEY_SCRATCH: a->scratch = arg; return 0;
     case KEY_PREPARE: a->prepare = true; return 0;
+    case KEY_PROFILE: a->profile = true; return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s' (a config is given with -c)", arg);
         return 0;
@@ -137,6 +140,73 @@ static void print_built(const char *text, const char *root)
     json_decref(dataset);
 }
 
+static double member(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static void print_part(const char *name, double seconds, double of)
+{
+    fprintf(stderr, "    %-34s %9.2f s %6.1f %%\n", name, seconds,
+            of > 0 ? 100 * seconds / of : 0.0);
+}
+
+static void print_embeds_profile(const json_t *stage)
+{
+    size_t i;
+    json_t *part;
+    double all = member(stage, "seconds"), tower = member(stage, "tower_seconds"), known = tower;
+    static const char *const parts[][2] = {{"load_seconds", "loading the tower"},
+                                           {"check_seconds", "checks before the first row"},
+                                           {"resample_seconds", "resampling"},
+                                           {"wait_seconds", "waiting for reading and writing"}};
+    print_part("the tower", tower, all);
+    for (i = 0; i < sizeof parts / sizeof *parts; i++) {
+        print_part(parts[i][1], member(stage, parts[i][0]), all);
+        known += member(stage, parts[i][0]);
+    }
+    print_part("the rest", all - known, all);
+    fprintf(stderr, "    the tower's share without its loading: %.1f %%\n",
+            100 * member(stage, "tower_share_of_running"));
+    fprintf(stderr, "    beside it: reading %.2f s, writing %.2f s\n",
+            member(stage, "read_seconds_beside"), member(stage, "write_seconds_beside"));
+    fprintf(stderr, "    %.0f images, %.0f of them encoded, %.0f merged tokens, %.3f TFLOP\n",
+            member(stage, "images"), member(stage, "images_encoded"),
+            member(stage, "merged_tokens"), member(stage, "tflop"));
+    json_array_foreach(json_object_get(stage, "tower"), i, part)
+    {
+        double seconds = member(part, "seconds"), work = member(part, "tflop");
+        fprintf(stderr, "      %-32s %9.2f s %6.1f %%",
+                json_string_value(json_object_get(part, "stage")), seconds,
+                tower > 0 ? 100 * seconds / (tower + member(stage, "resample_seconds")) : 0.0);
+        if (work > 0) fprintf(stderr, "  %6.0f GFLOP/s", 1000 * work / seconds);
+        fputc('\n', stderr);
+    }
+}
+
+static void print_profile(const char *text, bool as_json)
+{
+    json_t *profile = text ? json_loads(text, 0, NULL) : NULL, *stage;
+    size_t i;
+    if (!profile) return;
+    if (as_json) {
+        json_t *line = json_pack("{s:O}", "profile", profile);
+        json_dumpf(line, stderr, JSON_COMPACT | JSON_REAL_PRECISION(6));
+        fputc('\n', stderr);
+        json_decref(line);
+        json_decref(profile);
+        return;
+    }
+    json_array_foreach(json_object_get(profile, "stages"), i, stage)
+    {
+        fprintf(stderr, "  %s of split %s: %.2f s\n",
+                json_string_value(json_object_get(stage, "stage")),
+                json_string_value(json_object_get(stage, "split")), member(stage, "seconds"));
+        if (json_object_get(stage, "tower_seconds")) print_embeds_profile(stage);
+    }
+    json_decref(profile);
+}
+
 int cli_build(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -145,7 +215,7 @@ int cli_build(int argc, char **argv)
     rot_err err = {0};
     rot_config *config = NULL;
     cli_progress progress;
-    char *json = NULL;
+    char *json = NULL, *profile = NULL;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (rot_config_load(a.config, a.sets, a.n_sets, &config, &err) < 0) return cli_fail(&err);
     cli_progress_open(&progress, &a.common);
@@ -161,9 +231,11 @@ int cli_build(int argc, char **argv)
     build.stale_seconds = a.stale_seconds;
     build.scratch = a.scratch;
     build.prepare_only = a.prepare;
+    if (a.profile && !a.plan) build.profile = &profile;
     int rc = a.plan ? rot_build_plan(config, &build, &json, &err)
                     : rot_build(config, &build, &json, &err);
     cli_progress_close(&progress);
+    print_profile(profile, a.common.json);
     int code = rc < 0 ? cli_fail(&err) : 0;
     if (rc == 0 && !json)
         ; // prepared, which is no dataset yet
@@ -174,6 +246,7 @@ int cli_build(int argc, char **argv)
     else if (rc == 0 && !a.common.quiet)
         print_built(json, config->root);
     free(json);
+    free(profile);
     rot_config_free(&config);
     return cli_done(code);
 }

@@ -30,6 +30,17 @@ static void print_json(const rot_progress *now, double rate)
         json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "split", now->split, "stage", now->stage,
                   "done", (json_int_t)now->done, "total", (json_int_t)now->total, "resumed",
                   (json_int_t)now->resumed, "seconds", now->seconds, "rows_per_second", rate);
+    double took = now->encoding_seconds;
+    if (took > 0) {
+        json_t *more =
+            json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "images", (json_int_t)now->images,
+                      "merged_tokens", (json_int_t)now->merged_tokens, "images_per_second",
+                      (double)now->images / took, "merged_tokens_per_second",
+                      (double)now->merged_tokens / took, "tflops", now->flop / took * 1e-12,
+                      "eta_seconds", rate > 0 ? (double)(now->total - now->done) / rate : -1);
+        json_object_update(line, more);
+        json_decref(more);
+    }
     json_dumpf(line, stderr, JSON_COMPACT | JSON_REAL_PRECISION(6));
     fputc('\n', stderr);
     json_decref(line);
@@ -45,16 +56,28 @@ static void clock_text(double s, char out[16])
         snprintf(out, 16, "?");
 }
 
+static void rate_text(const rot_progress *now, double rate, char out[96])
+{
+    double took = now->encoding_seconds;
+    if (took > 0)
+        snprintf(out, 96, "%.1f images/s, %.0f merged tokens/s, %.3f TFLOP/s",
+                 (double)now->images / took, (double)now->merged_tokens / took,
+                 now->flop / took * 1e-12);
+    else
+        snprintf(out, 96, "%.1f rows/s", rate);
+}
+
 static void print_text(const cli_progress *p, const rot_progress *now, double rate)
 {
-    char took[16], left[16], bar[3 * BAR_CELLS + 1] = "";
+    char took[16], left[16], rates[96], bar[3 * BAR_CELLS + 1] = "";
     clock_text(now->seconds, took);
     clock_text(rate > 0 ? (double)(now->total - now->done) / rate : -1, left);
+    rate_text(now, rate, rates);
     int full = now->total ? (int)(now->done * BAR_CELLS / now->total) : BAR_CELLS;
     for (int i = 0; i < BAR_CELLS; i++) strcat(bar, i < full ? "\u2588" : " ");
-    fprintf(stderr, "%s%s %s: %3d%%|%s| %llu/%llu [%s<%s, %.1f rows/s]%s", p->terminal ? "\r" : "",
+    fprintf(stderr, "%s%s %s: %3d%%|%s| %llu/%llu [%s<%s, %s]%s", p->terminal ? "\r" : "",
             now->split, now->stage, now->total ? (int)(100 * now->done / now->total) : 100, bar,
-            (unsigned long long)now->done, (unsigned long long)now->total, took, left, rate,
+            (unsigned long long)now->done, (unsigned long long)now->total, took, left, rates,
             p->terminal ? "\033[K" : "\n");
 }
 
@@ -69,8 +92,10 @@ void cli_progress_show(void *progress, const rot_progress *now)
     bool other = strcmp(stage, p->stage) != 0, last = now->done == now->total;
     if (!other && !last && at - p->last_seconds < every) return;
     if (other && p->open_line) fputc('\n', stderr);
+    // Loading a tower is not part of its rate.
+    double took = now->encoding_seconds > 0 ? now->encoding_seconds : now->seconds;
     uint64_t made = now->done - now->resumed;
-    double rate = now->seconds > 0 ? (double)made / now->seconds : 0;
+    double rate = took > 0 ? (double)made / took : 0;
     if (p->common->json)
         print_json(now, rate);
     else

@@ -182,15 +182,21 @@ int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_
     if (!err) err = &ignored;
     size_t most = rot_tower_rows(encoder->tower), elem = encoder->dtype == ROT_DTYPE_BF16 ? 2 : 4;
     unsigned char *to = out;
+    size_t left = 0; // patches
+    for (size_t i = 0; i < n; i++) {
+        if (grids[i].n_patches < 1) ROT_FAIL(err, ROT_ERR_USAGE, "image %zu: an empty grid", i);
+        left += (size_t)grids[i].n_patches;
+    }
     for (size_t i = 0; i < n;) {
         size_t count = 0, rows = 0;
+        size_t fair = left / ((left + most - 1) / most); // no small batch at the end
         while (i + count < n) {
-            int32_t next = grids[i + count].n_patches;
-            if (next < 1) ROT_FAIL(err, ROT_ERR_USAGE, "image %zu: an empty grid", i + count);
-            if (count && rows + (size_t)next > most) break;
-            rows += (size_t)next;
+            size_t next = (size_t)grids[i + count].n_patches;
+            if (count && (rows + next > most || rows + next / 2 > fair)) break;
+            rows += next;
             count++;
         }
+        left -= rows;
         ROT_TRY(reserve_pixels(encoder, rows, err));
         ROT_TRY(resample(encoder, images + i, grids + i, count, i, err));
         ROT_TRY(rot_tower_run(encoder->tower, encoder->pixels, grids + i, count, to, err));

@@ -14,6 +14,7 @@
 #include "pipeline/build.h"
 #include "pipeline/dataset.h"
 #include "pipeline/job.h"
+#include "pipeline/sink.h"
 #include "pipeline/stage_note.h"
 
 rot_build_options rot_build_options_default(void)
@@ -74,14 +75,29 @@ static int transcode(const char *from_dir, const rot_stage_plan *plan, rot_err *
 
 typedef int rot_make(rot_job *job, const void *from, const rot_stage_plan *plan, rot_err *err);
 
+// make_embeds.c says more of its stage.
+static void note_profile(rot_job *job, const rot_stage_plan *plan, double start)
+{
+    if (job->profile)
+        json_array_append_new(job->profile,
+                              json_pack("{s:s, s:s, s:f}", "split", plan->split, "stage",
+                                        plan->stage, "seconds", rot_seconds() - start));
+}
+
 static int make_tokens(rot_job *job, const void *from, const rot_stage_plan *plan, rot_err *err)
 {
-    return rot_make_tokens(job, from, plan, err);
+    double start = rot_seconds();
+    int rc = rot_make_tokens(job, from, plan, err);
+    note_profile(job, plan, start);
+    return rc;
 }
 
 static int make_images(rot_job *job, const void *from, const rot_stage_plan *plan, rot_err *err)
 {
-    return rot_make_images(job, from, plan, err);
+    double start = rot_seconds();
+    int rc = rot_make_images(job, from, plan, err);
+    note_profile(job, plan, start);
+    return rc;
 }
 
 static int make_embeds(rot_job *job, const void *from, const rot_stage_plan *plan, rot_err *err)
@@ -156,6 +172,7 @@ int rot_job_open(rot_job *job, const rot_config *config, const rot_build_options
 {
     *job = (rot_job){
         .config = config, .options = *options, .threads = rot_threads_or_default(options->threads)};
+    if (options->profile) job->profile = json_array();
     return rot_memo_open(&job->memo, config->root, options->rehash, err);
 }
 
@@ -165,6 +182,12 @@ void rot_job_close(rot_job *job)
     if (rot_fs_is_dir(job->config->root)) rot_memo_save(&job->memo);
     rot_memo_close(&job->memo);
     rot_places_free(&job->places);
+    if (job->profile) {
+        json_t *all = json_pack("{s:i, s:o}", "threads", job->threads, "stages", job->profile);
+        *job->options.profile = all ? json_dumps(all, JSON_REAL_PRECISION(6)) : NULL;
+        json_decref(all);
+        job->profile = NULL;
+    }
 }
 
 static int n_wanted(const rot_config *config)

@@ -17,6 +17,7 @@ typedef struct rot_job {
     struct rot_shard_queue *queue; // of a stage that ranks share; NULL: all of it is ours
     struct rot_mend *mend; // NULL but in a repair (mend.h)
     struct rot_places *places; // NULL until a row is refused after it was read
+    json_t *profile;           // array of what each stage took; NULL: nobody asked
 } rot_job;
 
 void rot_job_note(const rot_job *job, const char *format, ...)

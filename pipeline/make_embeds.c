@@ -1,4 +1,7 @@
-// The embeds stage: images of the images stage through the tower, one commit unit at a time.
+// The embeds stage: images of the images stage through the tower. While one group of images is in
+// the tower, a thread of its own writes the one before and reads the one after, so that the tower
+// never waits for the store; rows are appended in order all the same.
+#include <pthread.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
@@ -7,23 +10,42 @@
 #include "pipeline/estimate.h"
 #include "pipeline/job.h"
 #include "pipeline/mend.h"
+#include "pipeline/same_images.h"
 #include "pipeline/sink.h"
+
+// A group is as many images as give the tower a few full batches, whatever the commit unit.
+enum { GROUP_PATCHES = 8192, GROUP_ROWS = 1024, SAME_BYTES = 64 << 20 };
+
+typedef struct group {
+    uint64_t first;
+    uint32_t n;                     // rows [first, first + n)
+    rot_record records[GROUP_ROWS]; // what is appended
+    size_t n_views;                 // images among them
+    rot_image views[GROUP_ROWS];    // (n_views)
+    rot_grid grids[GROUP_ROWS];     // theirs
+    uint32_t slots[GROUP_ROWS];     // record of view i
+    uint8_t keys[GROUP_ROWS][ROT_SAME_KEY];
+    rot_arena arena;     // pixels and tombstones
+    rot_arena out_arena; // embeddings
+    rot_progress after;  // what was embedded up to this group
+} group;
 
 typedef struct embeds_job {
     rot_job *job;
+    const rot_stage_plan *plan;
     rot_stage *images;
     rot_preprocessor preprocessor;
     rot_encoder *encoder;
     rot_encoder_info info;
-    uint32_t out_width; // d
+    uint32_t row_width; // values of a merged token: d, or d and its taps
     size_t element_bytes;
-    rot_arena arena;      // pixels and tombstones of one unit
-    rot_arena out_arena;  // its embeddings
-    rot_record *records;  // (unit): what is appended
-    rot_image *views;     // (unit): images to encode, packed to the front
-    rot_grid *grids;      // (unit): theirs
-    uint32_t *slots;      // (unit): record of view i
-    double flop, seconds; // of the tower in this run
+    group *groups; // two
+    rot_same *same;
+    uint64_t encoded;  // images that went through the tower
+    rot_progress done; // `images` and what is below it
+    double start, first_encoded, check_seconds, load_seconds, encode_seconds; // of this thread
+    double wait_seconds; // it waited for the other thread
+    double read_seconds, write_seconds;
 } embeds_job;
 
 static int grid_of(const embeds_job *t, const rot_record *record, rot_grid *grid, rot_err *err)
@@ -48,7 +70,7 @@ static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_
         if (record.kind == ROT_KIND_TOMBSTONE) continue;
         int rc = grid_of(t, &record, &grid, err);
         if (rc == 0) {
-            bytes += (uint64_t)grid.k * t->out_width * t->element_bytes + 48;
+            bytes += (uint64_t)grid.k * t->row_width * t->element_bytes + 48;
             if (costs) costs[row / per_shard] += (uint64_t)grid.grid_h * (uint64_t)grid.grid_w;
             continue;
         }
@@ -68,123 +90,311 @@ static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_
     return 0;
 }
 
-static int open_all(embeds_job *t, const rot_stage_plan *from, uint32_t unit, rot_err *err)
+static int open_all(embeds_job *t, const rot_stage_plan *from, rot_err *err)
 {
-    rot_encoder_options options = t->job->config->encode;
+    t->start = rot_seconds();
     ROT_TRY(rot_job_encoder_info(t->job, &t->info, err));
     t->preprocessor = t->info.preprocessor;
-    t->out_width = (uint32_t)t->info.out_width;
-    t->element_bytes = options.dtype == ROT_DTYPE_F32 ? 4 : 2;
-    t->records = rot_calloc(unit, sizeof *t->records);
-    t->views = rot_calloc(unit, sizeof *t->views);
-    t->grids = rot_calloc(unit, sizeof *t->grids);
-    t->slots = rot_calloc(unit, sizeof *t->slots);
-    if (!t->records || !t->views || !t->grids || !t->slots)
-        return rot_no_memory(err, 0, "embeds stage");
-    t->arena.block_bytes = t->out_arena.block_bytes = 8 << 20;
+    t->row_width = (uint32_t)(t->info.out_width * (1 + t->info.n_taps));
+    t->element_bytes = t->job->config->encode.dtype == ROT_DTYPE_F32 ? 4 : 2;
     return rot_stage_open(from->dir, &t->images, err);
+}
+
+static int open_groups(embeds_job *t, rot_err *err)
+{
+    t->groups = rot_calloc(2, sizeof *t->groups);
+    if (!t->groups) return rot_no_memory(err, 2 * sizeof *t->groups, "embeds stage");
+    for (int i = 0; i < 2; i++)
+        t->groups[i].arena.block_bytes = t->groups[i].out_arena.block_bytes = 8 << 20;
+    return rot_same_open(SAME_BYTES, &t->same, err);
 }
 
 static void close_all(embeds_job *t)
 {
     rot_stage_close(&t->images);
     rot_encoder_close(&t->encoder);
-    rot_arena_free(&t->arena);
-    rot_arena_free(&t->out_arena);
-    rot_free(t->records);
-    rot_free(t->views);
-    rot_free(t->grids);
-    rot_free(t->slots);
+    rot_same_close(&t->same);
+    for (int i = 0; i < 2 && t->groups; i++) {
+        rot_arena_free(&t->groups[i].arena);
+        rot_arena_free(&t->groups[i].out_arena);
+    }
+    rot_free(t->groups);
 }
 
-static int read_row(embeds_job *t, uint64_t row, uint32_t slot, size_t *n_views, rot_err *err)
+// The record of `row`, and the view of its image if it has one.
+static int read_row(embeds_job *t, uint64_t row, group *g, uint32_t slot, rot_err *err)
 {
     rot_record in;
-    int kept = rot_mend_get(t->job->mend, row, &t->arena, &t->records[slot], err);
+    int kept = rot_mend_get(t->job->mend, row, &g->arena, &g->records[slot], err);
     if (kept) return kept < 0 ? kept : 0;
     ROT_TRY(rot_stage_walk(t->images, row, &in, err));
-    void *copy = rot_arena_alloc(&t->arena, in.n_bytes);
+    void *copy = rot_arena_alloc(&g->arena, in.n_bytes);
     if (!copy) return rot_no_memory(err, in.n_bytes, "image");
     if (in.n_bytes) memcpy(copy, in.payload, in.n_bytes);
     in.payload = copy;
-    rot_grid *grid = &t->grids[*n_views];
-    t->records[slot] = in;
+    rot_grid *grid = &g->grids[g->n_views];
+    g->records[slot] = in;
     if (in.kind == ROT_KIND_TOMBSTONE) return 0;
     if (in.kind != ROT_KIND_IMAGE)
         ROT_FAIL(err, ROT_ERR_CORRUPT, "row %llu is no image", (unsigned long long)row);
     if (grid_of(t, &in, grid, err) < 0) { // preflight let it pass: the policy is to skip
-        static const char cause[] = "too-large";
-        t->records[slot] = (rot_record){.kind = ROT_KIND_TOMBSTONE,
-                                        .dtype = ROT_DTYPE_U8,
-                                        .shape = {sizeof cause - 1},
-                                        .payload = cause,
-                                        .n_bytes = sizeof cause - 1};
+        g->records[slot] = rot_tombstone("too-large");
         return 0;
     }
-    t->views[*n_views] =
+    rot_same_key(&in, g->keys[g->n_views]);
+    g->views[g->n_views] =
         (rot_image){in.payload, (int32_t)in.shape[0], (int32_t)in.shape[1], (int32_t)in.shape[2]};
-    t->slots[(*n_views)++] = slot;
+    g->slots[g->n_views++] = slot;
     return 0;
 }
 
-// Rows [first, first + n), n at most a commit unit, into t->records.
-static int encode_unit(embeds_job *t, uint64_t first, uint32_t n, rot_err *err)
+// Rows from `first` on, before `end`: until the tower has enough to do, rather up to the end of a
+// commit unit than a little further.
+static int read_group(embeds_job *t, uint64_t first, uint64_t end, group *g, rot_err *err)
 {
-    size_t n_views = 0, n_tokens = 0;
-    rot_arena_reset(&t->arena);
-    rot_arena_reset(&t->out_arena);
-    for (uint32_t i = 0; i < n; i++) ROT_TRY(read_row(t, first + i, i, &n_views, err));
-    if (!n_views) return 0;
+    double start = rot_seconds();
+    int64_t patches = 0;
+    uint32_t unit = t->plan->spec.layout.commit_samples;
+    rot_arena_reset(&g->arena);
+    rot_arena_reset(&g->out_arena);
+    g->first = first;
+    g->n = 0;
+    g->n_views = 0;
+    while (g->n < GROUP_ROWS && first + g->n < end && patches < GROUP_PATCHES) {
+        if (g->n && (first + g->n) % unit == 0 && patches >= GROUP_PATCHES / 2) break;
+        size_t before = g->n_views;
+        ROT_TRY(read_row(t, first + g->n, g, g->n, err));
+        if (g->n_views > before) patches += g->grids[before].n_patches;
+        g->n++;
+    }
+    t->read_seconds += rot_seconds() - start;
+    return 0;
+}
+
+static int run_tower(embeds_job *t, const rot_image *images, const rot_grid *grids, size_t n,
+                     void *out, rot_err *err)
+{
+    double start = rot_seconds();
     if (!t->encoder) { // only now: packing the weights takes seconds
         rot_encoder_options options = t->job->config->encode;
         options.threads = t->job->threads;
         ROT_TRY(rot_encoder_open(&options, &t->encoder, err));
+        t->load_seconds += rot_seconds() - start;
+        start = rot_seconds();
     }
-    for (size_t i = 0; i < n_views; i++) n_tokens += (size_t)t->grids[i].k;
-    size_t row_bytes = t->out_width * t->element_bytes;
-    unsigned char *out = rot_arena_alloc(&t->out_arena, n_tokens * row_bytes); // (sum of K, d)
-    if (!out) return rot_no_memory(err, n_tokens * row_bytes, "embeddings");
-    double start = rot_seconds();
-    ROT_TRY(rot_encoder_encode(t->encoder, t->views, t->grids, n_views, out, err));
-    t->seconds += rot_seconds() - start;
-    for (size_t i = 0; i < n_views; i++) t->flop += rot_tower_flop(&t->info, &t->grids[i]);
-    for (size_t i = 0; i < n_views; i++) {
-        const rot_grid *g = &t->grids[i];
-        size_t n_bytes = (size_t)g->k * row_bytes;
-        t->records[t->slots[i]] = (rot_record){
-            .kind = ROT_KIND_EMBEDS,
-            .dtype = t->job->config->encode.dtype,
-            .shape = {(uint32_t)g->k, t->out_width, (uint32_t)g->grid_h, (uint32_t)g->grid_w},
-            .payload = out,
-            .n_bytes = n_bytes,
-        };
+    if (t->first_encoded == 0) t->first_encoded = start;
+    ROT_TRY(rot_encoder_encode(t->encoder, images, grids, n, out, err));
+    t->encode_seconds += rot_seconds() - start;
+    for (size_t i = 0; i < n; i++) t->done.flop += rot_tower_flop(&t->info, &grids[i]);
+    t->encoded += n;
+    return 0;
+}
+
+// Where the embeddings of view i come from: what was kept, another image of the group, or the
+// tower.
+typedef struct source {
+    size_t twin; // the first view of the group that is the same image
+    const void *embeds;
+} source;
+
+static size_t bytes_of(const embeds_job *t, const group *g, size_t view)
+{
+    return (size_t)g->grids[view].k * t->row_width * t->element_bytes;
+}
+
+static int known(embeds_job *t, group *g, size_t view, source *sources, rot_err *err)
+{
+    size_t n_bytes = bytes_of(t, g, view);
+    source *s = &sources[view];
+    for (s->twin = 0; memcmp(g->keys[s->twin], g->keys[view], ROT_SAME_KEY);) s->twin++;
+    if (s->twin < view) return 1;
+    const void *kept = rot_same_find(t->same, g->keys[view], n_bytes);
+    if (!kept) return 0;
+    void *copy = rot_arena_alloc(&g->out_arena, n_bytes);
+    if (!copy) return rot_no_memory(err, n_bytes, "embeddings");
+    s->embeds = memcpy(copy, kept, n_bytes);
+    return 1;
+}
+
+// Fills in sources[].embeds of those views that neither the group nor what was kept has.
+static int encode_new(embeds_job *t, group *g, source *sources, rot_err *err)
+{
+    rot_image images[GROUP_ROWS];
+    rot_grid grids[GROUP_ROWS];
+    size_t views[GROUP_ROWS], n = 0, total = 0;
+    for (size_t i = 0; i < g->n_views; i++) {
+        int rc = known(t, g, i, sources, err);
+        ROT_TRY(rc);
+        if (rc) continue;
+        images[n] = g->views[i];
+        grids[n] = g->grids[i];
+        views[n++] = i;
+        total += bytes_of(t, g, i);
+    }
+    if (!n) return 0;
+    unsigned char *out = rot_arena_alloc(&g->out_arena, total); // (sum of K, row_width)
+    if (!out) return rot_no_memory(err, total, "embeddings");
+    ROT_TRY(run_tower(t, images, grids, n, out, err));
+    for (size_t i = 0; i < n; i++) {
+        size_t n_bytes = bytes_of(t, g, views[i]);
+        sources[views[i]].embeds = out;
+        rot_same_put(t->same, g->keys[views[i]], out, n_bytes);
         out += n_bytes;
     }
     return 0;
 }
 
+static int encode_group(embeds_job *t, group *g, rot_err *err)
+{
+    source sources[GROUP_ROWS] = {0};
+    ROT_TRY(encode_new(t, g, sources, err));
+    for (size_t i = 0; i < g->n_views; i++) {
+        const rot_grid *grid = &g->grids[i];
+        g->records[g->slots[i]] = (rot_record){
+            .kind = ROT_KIND_EMBEDS,
+            .dtype = t->job->config->encode.dtype,
+            .shape = {(uint32_t)grid->k, t->row_width, (uint32_t)grid->grid_h,
+                      (uint32_t)grid->grid_w},
+            .payload = sources[sources[i].twin].embeds,
+            .n_bytes = bytes_of(t, g, i),
+        };
+        t->done.images++;
+        t->done.merged_tokens += (uint64_t)grid->k;
+    }
+    if (t->first_encoded > 0) t->done.encoding_seconds = rot_seconds() - t->first_encoded;
+    g->after = t->done;
+    return 0;
+}
+
+static int write_group(embeds_job *t, rot_sink *sink, const group *g, rot_err *err)
+{
+    double start = rot_seconds();
+    for (uint32_t i = 0; i < g->n; i++)
+        ROT_TRY(rot_sink_append(sink, g->first + i, &g->records[i], err));
+    sink->encoded = g->after;
+    t->write_seconds += rot_seconds() - start;
+    return 0;
+}
+
+// What the other thread does while the tower runs: writes the rows in `group`, if any, then reads
+// rows [next, end) into it, as many as make a group.
+typedef struct beside {
+    embeds_job *t;
+    rot_sink *sink;
+    group *group;
+    uint64_t next, end;
+    int write_rc, read_rc;
+    rot_err write_err, read_err;
+} beside;
+
+static void *work_beside(void *user)
+{
+    beside *b = user;
+    b->write_rc = write_group(b->t, b->sink, b->group, &b->write_err);
+    if (b->write_rc == 0 && b->group->n) rot_sink_report(b->sink);
+    b->group->n = 0;
+    if (b->write_rc == 0 && b->next < b->end)
+        b->read_rc = read_group(b->t, b->next, b->end, b->group, &b->read_err);
+    return NULL;
+}
+
+static int take_error(rot_err *err, const rot_err *from, int rc)
+{
+    if (err) *err = *from;
+    return rc;
+}
+
+// The rows that the sink's shard lacks. A row that cannot be read is said once those before it are
+// written; so is the wish to stop, at the end of a commit unit.
+static int make_shard(embeds_job *t, rot_sink *sink, rot_err *err)
+{
+    group *now = &t->groups[0], *other = &t->groups[1];
+    uint64_t end = sink->end;
+    other->n = 0;
+    ROT_TRY(read_group(t, sink->next, end, now, err));
+    for (;;) {
+        uint64_t next = now->first + now->n;
+        beside b = {.t = t, .sink = sink, .group = other, .next = next, .end = end};
+        pthread_t thread;
+        bool apart = pthread_create(&thread, NULL, work_beside, &b) == 0;
+        int rc = encode_group(t, now, err);
+        double start = rot_seconds();
+        if (apart)
+            pthread_join(thread, NULL);
+        else
+            work_beside(&b);
+        t->wait_seconds += rot_seconds() - start;
+        if (b.write_rc < 0) return take_error(err, &b.write_err, b.write_rc);
+        ROT_TRY(rc);
+        bool stop = rot_sink_is_stopped(sink) && next % t->plan->spec.layout.commit_samples == 0;
+        if (next == end || stop || b.read_rc < 0) {
+            ROT_TRY(write_group(t, sink, now, err));
+            if (b.read_rc < 0) return take_error(err, &b.read_err, b.read_rc);
+            return rot_sink_step(sink, err);
+        }
+        group *swap = now;
+        now = other;
+        other = swap;
+    }
+}
+
+static json_t *tower_stages(const embeds_job *t, double *resample, double *all)
+{
+    json_t *list = json_array();
+    size_t n = 0;
+    const rot_encoder_stage *stages = t->encoder ? rot_encoder_stages(t->encoder, &n) : NULL;
+    *resample = n ? stages[0].seconds : 0;
+    for (size_t i = 0; i < n; i++)
+        if (stages[i].name && stages[i].seconds > 0) {
+            *all += stages[i].seconds;
+            json_array_append_new(list,
+                                  json_pack("{s:s, s:f, s:f}", "stage", stages[i].name, "seconds",
+                                            stages[i].seconds, "tflop", stages[i].work * 1e-12));
+        }
+    return list;
+}
+
+// What rot_build_options.profile says of this stage.
+static void note_profile(embeds_job *t, const rot_stage_plan *from)
+{
+    double resample, in_stages = 0, seconds = rot_seconds() - t->start;
+    if (!t->job->profile) return;
+    json_t *stages = tower_stages(t, &resample, &in_stages);
+    double tower = t->encode_seconds - resample, running = seconds - t->load_seconds;
+    json_t *entry = json_pack(
+        "{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:o}", "split",
+        from->split, "stage", "embeds", "seconds", seconds, "check_seconds", t->check_seconds,
+        "load_seconds", t->load_seconds, "resample_seconds", resample, "tower_seconds", tower,
+        "wait_seconds", t->wait_seconds, "tower_share_of_running",
+        running > 0 ? tower / running : 0.0, "read_seconds_beside", t->read_seconds,
+        "write_seconds_beside", t->write_seconds, "images", (json_int_t)t->done.images,
+        "images_encoded", (json_int_t)t->encoded, "merged_tokens",
+        (json_int_t)t->done.merged_tokens, "tflop", t->done.flop * 1e-12, "tower", stages);
+    if (entry) json_array_append_new(t->job->profile, entry);
+}
+
 int rot_make_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
                     rot_err *err)
 {
-    embeds_job t = {.job = job};
+    embeds_job t = {.job = job, .plan = plan};
     rot_sink sink = {0};
-    uint32_t unit = plan->spec.layout.commit_samples;
     int rc = 0;
     ROT_GO(rot_sink_open(&sink, job, plan, err));
-    ROT_GO(open_all(&t, from, unit, err));
+    ROT_GO(open_all(&t, from, err));
+    ROT_GO(open_groups(&t, err));
     if (!job->queue) ROT_GO(preflight(&t, from, plan, NULL, err));
+    t.check_seconds = rot_seconds() - t.start;
     for (uint64_t row = 0;;) {
         ROT_GO(rot_sink_seek(&sink, row, &row, err));
         if (row >= plan->spec.rows) break;
-        uint32_t n = (uint32_t)rot_sink_window(&sink, row, unit);
-        ROT_GO(encode_unit(&t, row, n, err));
-        for (uint32_t i = 0; i < n; i++, row++)
-            ROT_GO(rot_sink_append(&sink, row, &t.records[i], err));
-        ROT_GO(rot_sink_step(&sink, err));
+        ROT_GO(make_shard(&t, &sink, err));
+        row = sink.end;
     }
-    if (t.seconds > 0) ROT_GO(rot_rate_remember(job, &t.info, t.flop / t.seconds, err));
+    if (t.encode_seconds > 0)
+        ROT_GO(rot_rate_remember(job, &t.info, t.done.flop / t.encode_seconds, err));
 done:
     rot_sink_close(&sink);
+    note_profile(&t, from);
     close_all(&t);
     return rc;
 }
@@ -192,8 +402,8 @@ done:
 int rot_check_embeds(rot_job *job, const rot_stage_plan *from, const rot_stage_plan *plan,
                      uint64_t *costs, rot_err *err)
 {
-    embeds_job t = {.job = job};
-    int rc = open_all(&t, from, plan->spec.layout.commit_samples, err);
+    embeds_job t = {.job = job, .plan = plan};
+    int rc = open_all(&t, from, err);
     if (rc == 0) rc = preflight(&t, from, plan, costs, err);
     close_all(&t);
     return rc;

@@ -150,16 +150,17 @@ int rot_sink_append_unit(rot_sink *sink, uint64_t n, const rot_unit *unit, rot_e
     return appended(sink, n, err);
 }
 
-int rot_sink_step(rot_sink *sink, rot_err *err)
+void rot_sink_report(rot_sink *sink)
 {
     const rot_build_options *options = &sink->job->options;
     uint64_t total = sink->plan->spec.rows, done = sink->next > total ? total : sink->next;
-    rot_progress progress = {.split = sink->plan->split,
-                             .stage = sink->plan->stage,
-                             .done = done,
-                             .total = total,
-                             .resumed = done > sink->made ? done - sink->made : 0,
-                             .seconds = rot_seconds() - sink->start_seconds};
+    rot_progress progress = sink->encoded;
+    progress.split = sink->plan->split;
+    progress.stage = sink->plan->stage;
+    progress.done = done;
+    progress.total = total;
+    progress.resumed = done > sink->made ? done - sink->made : 0;
+    progress.seconds = rot_seconds() - sink->start_seconds;
     if (queue_of(sink) && sink->writer) {
         uint64_t first, n;
         rot_shard_range(&sink->plan->spec, sink->shard, &first, &n);
@@ -167,13 +168,25 @@ int rot_sink_step(rot_sink *sink, rot_err *err)
                                progress.seconds > 0 ? (double)sink->made / progress.seconds : 0);
     }
     if (options->progress) options->progress(options->user, &progress);
+}
+
+bool rot_sink_is_stopped(const rot_sink *sink)
+{
     // Set by a signal handler, or by another thread of the caller.
-    if (options->stop && __atomic_load_n(options->stop, __ATOMIC_RELAXED))
-        ROT_FAIL(err, ROT_ERR_STOPPED,
-                 "stopped in stage %s of split %s after %llu of %llu rows: run again to go on",
-                 sink->plan->stage, sink->plan->split, (unsigned long long)done,
-                 (unsigned long long)total);
-    return 0;
+    const volatile sig_atomic_t *stop = sink->job->options.stop;
+    return stop && __atomic_load_n(stop, __ATOMIC_RELAXED);
+}
+
+int rot_sink_step(rot_sink *sink, rot_err *err)
+{
+    rot_sink_report(sink);
+    if (!rot_sink_is_stopped(sink)) return 0;
+    uint64_t total = sink->plan->spec.rows;
+    ROT_FAIL(err, ROT_ERR_STOPPED,
+             "stopped in stage %s of split %s after %llu of %llu rows: run again to go on",
+             sink->plan->stage, sink->plan->split,
+             (unsigned long long)(sink->next > total ? total : sink->next),
+             (unsigned long long)total);
 }
 
 void rot_sink_close(rot_sink *sink)
@@ -183,9 +196,4 @@ void rot_sink_close(rot_sink *sink)
     rot_shard_writer_close(&sink->writer);
     if (owner_of(sink) || scratch_of(sink))
         rot_shard_leave(sink->plan->dir, scratch_of(sink), sink->shard, owner_of(sink));
-}
-
-uint64_t rot_sink_window(const rot_sink *sink, uint64_t row, uint64_t n)
-{
-    return n < sink->end - row ? n : sink->end - row;
 }

@@ -16,6 +16,7 @@ typedef struct rot_sink {
     uint64_t end;  // one past the last row of the writer's shard
     uint64_t made; // rows appended in this run
     double start_seconds;
+    rot_progress encoded; // what embeds adds to its progress; the other fields are ours
     // The shard that is being published, and what came of it.
     pthread_t publisher;
     bool publishing;
@@ -36,12 +37,13 @@ int rot_sink_seek(rot_sink *sink, uint64_t row, uint64_t *needed, rot_err *err);
 int rot_sink_append(rot_sink *sink, uint64_t row, const rot_record *record, rot_err *err);
 // The same for the rows of a whole commit unit.
 int rot_sink_append_unit(rot_sink *sink, uint64_t n, const rot_unit *unit, rot_err *err);
-// ROT_ERR_STOPPED once the user asked to stop; else reports progress.
+// Reports progress.
+void rot_sink_report(rot_sink *sink);
+// The user asked to stop.
+bool rot_sink_is_stopped(const rot_sink *sink);
+// Reports progress; ROT_ERR_STOPPED once the user asked to stop.
 int rot_sink_step(rot_sink *sink, rot_err *err);
 void rot_sink_close(rot_sink *sink);
-// A window of rows that a stage works on at once: at most n, within the open shard.
-uint64_t rot_sink_window(const rot_sink *sink, uint64_t row, uint64_t n);
-
 double rot_seconds(void); // monotonic
 
 #endif

@@ -19,6 +19,10 @@ typedef struct rot_progress {
     uint64_t done, total;      // rows
     uint64_t resumed;          // rows of `done` that were there before this run
     double seconds;            // since this stage began
+    // Stage embeds; all 0 elsewhere. Of this run, up to now.
+    uint64_t images, merged_tokens; // embedded
+    double flop;                    // of matrix products in the tower
+    double encoding_seconds;        // since the first image went into the tower
 } rot_progress;
 
 typedef struct rot_build_options {
@@ -36,6 +40,9 @@ typedef struct rot_build_options {
     double stale_seconds; // a rank silent for so long has its work taken over; 0: 60
     const char *scratch;  // folder of this machine for unfinished shards; NULL: in the root
     bool prepare_only;    // as a rank: end when tokens and images are there; *json is NULL
+    // NULL, or where a JSON object is put that says where the time went (freed by the caller): the
+    // stages that were made, and for embeds the shares of the tower, its own stages, and the rest.
+    char **profile;
 } rot_build_options;
 
 // All threads, no callbacks, ranks by the environment.

@@ -43,6 +43,7 @@ typedef struct rot_encoder_info {
     int32_t mlp_products; // matrix products of an MLP: 2, or 3 with a gate
     int64_t n_parameters;
     rot_preprocessor preprocessor;
+    int32_t n_taps; // deepstack outputs beside the merged one; 0 unless options.deepstack
 } rot_encoder_info;
 
 // Reads headers and resolves the backend; hashes the weights only if `with_hash` (reads every
