@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "pipeline/config_preset.h"
-#include "pipeline/config_value.h"
+#include "pipeline/config_section.h"
 #include "rotoscope/config.h"
 
 // What rot_config_load hands out: its strings and lists live behind it.
@@ -13,15 +13,6 @@ typedef struct loaded {
     rot_config config; // first: a rot_config * is a loaded *
     rot_arena arena;
 } loaded;
-
-// A table of keys and the struct that its offsets count in.
-typedef struct target {
-    const rot_key *keys;
-    size_t n_keys;
-    void *base;
-    const char *prefix; // before the names in messages: "" or "splits.train."
-    rot_arena *arena;
-} target;
 
 static void set_defaults(rot_config *config)
 {
@@ -36,77 +27,20 @@ static void set_defaults(rot_config *config)
     config->on_missing_glyph = ROT_GLYPH_FAIL;
 }
 
-static const rot_node *find_node(const rot_node *root, const char *name)
-{
-    char part[64];
-    while (root && *name) {
-        size_t n = strcspn(name, ".");
-        snprintf(part, sizeof part, "%.*s", (int)n, name);
-        root = root->kind == ROT_NODE_MAP ? rot_node_child(root, part) : NULL;
-        name += n + (name[n] == '.');
-    }
-    return root;
-}
-
 /* ---- reading ------------------------------------------------------------------------------- */
 
-static bool is_section(const target *t, const char *name)
-{
-    size_t n = strlen(name);
-    for (size_t i = 0; i < t->n_keys; i++)
-        if (!strncmp(t->keys[i].name, name, n) && t->keys[i].name[n] == '.') return true;
-    return false;
-}
-
-static int unknown(const rot_node *node, const char *section, rot_err *err)
-{
-    char nearest[96];
-    rot_key_nearest(section, node->key, nearest);
-    ROT_FAIL(err, ROT_ERR_CONFIG, "%s: there is no key '%s%s%.100s'; the nearest is '%s'%s",
-             node->key_where, section, *section ? "." : "", node->key, nearest,
-             strchr(node->key, '.') ? " (dots are for --set; in a file a section is a map)" : "");
-}
-
-static int not_a_map(const rot_node *node, const char *name, rot_err *err)
-{
-    ROT_FAIL(err, ROT_ERR_CONFIG, "%s: %s takes a map of keys", node->where, name);
-}
-
-// The keys of `map`, which is the section `section` of the table ("" for all of it).
-static int read_section(const target *t, const rot_node *map, const char *section, rot_err *err)
-{
-    char name[160], full[320];
-    for (const rot_node *node = map->first; node; node = node->next) {
-        snprintf(name, sizeof name, "%s%s%.100s", section, *section ? "." : "", node->key);
-        snprintf(full, sizeof full, "%s%s", t->prefix, name);
-        bool dotted = strchr(node->key, '.') != NULL; // would find a key of a section
-        const rot_key *key = dotted ? NULL : rot_key_find(t->keys, t->n_keys, name);
-        if (key) {
-            ROT_TRY(rot_value_read(key, t->prefix, node, t->base, t->arena, err));
-        } else if (!dotted && is_section(t, name)) {
-            if (node->kind != ROT_NODE_MAP) return not_a_map(node, full, err);
-            ROT_TRY(read_section(t, node, name, err));
-        } else if (*t->prefix || *section || strcmp(node->key, "splits")) {
-            snprintf(full, sizeof full, "%s%s", t->prefix, section);
-            size_t n = strlen(full);
-            if (n && full[n - 1] == '.') full[n - 1] = 0;
-            return unknown(node, full, err);
-        }
-    }
-    return 0;
-}
-
-static int check_required(const target *t, const rot_node *root, const rot_config *config,
+static int check_required(const rot_key_target *t, const rot_node *root, const rot_config *config,
                           rot_err *err)
 {
     for (size_t i = 0; i < t->n_keys; i++) {
         const rot_key *key = &t->keys[i];
-        if (key->by_default || find_node(root, key->name)) continue;
+        if (key->by_default || rot_section_find(root, key->name)) continue;
         if (key->when == ROT_WHEN_ENCODE && !config->has_encode) continue;
         const rot_node *map = root;
         char section[64];
         snprintf(section, sizeof section, "%.*s", (int)strcspn(key->name, "."), key->name);
-        if (strchr(key->name, '.') && find_node(root, section)) map = find_node(root, section);
+        if (strchr(key->name, '.') && rot_section_find(root, section))
+            map = rot_section_find(root, section);
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: %s%s is missing (%s)", map->where, t->prefix, key->name,
                  key->doc);
     }
@@ -128,14 +62,14 @@ static int read_split(const rot_node *node, rot_split_config *split, const rot_c
                  "alone, no dot in front",
                  node->key_where, node->key);
     snprintf(prefix, sizeof prefix, "splits.%s.", node->key);
-    if (node->kind != ROT_NODE_MAP) return not_a_map(node, prefix, err);
-    target t = {rot_split_keys, rot_n_split_keys, split, prefix, arena};
+    if (node->kind != ROT_NODE_MAP) return rot_section_not_a_map(node, prefix, err);
+    rot_key_target t = {rot_split_keys, rot_n_split_keys, split, prefix, NULL, arena};
     split->name = node->key;
-    ROT_TRY(read_section(&t, node, "", err));
+    ROT_TRY(rot_section_read(&t, node, "", err));
     ROT_TRY(check_required(&t, node, config, err));
     for (size_t i = 0; i < rot_n_split_keys; i++) {
         const rot_key *key = &rot_split_keys[i];
-        const rot_node *given = find_node(node, key->name);
+        const rot_node *given = rot_section_find(node, key->name);
         bool is_false =
             key->type == ROT_KEY_BOOL && !*(const bool *)((const char *)split + key->offset);
         if (given && !is_false && !rot_split_key_applies(key, (int)split->format))
@@ -153,7 +87,7 @@ static int read_splits(const rot_node *root, rot_config *config, rot_arena *aren
     if (!splits)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: splits is missing (a map of names to files and format)",
                  root->where);
-    if (splits->kind != ROT_NODE_MAP) return not_a_map(splits, "splits", err);
+    if (splits->kind != ROT_NODE_MAP) return rot_section_not_a_map(splits, "splits", err);
     size_t n = 0;
     for (const rot_node *node = splits->first; node; node = node->next) n++;
     if (!n) ROT_FAIL(err, ROT_ERR_CONFIG, "%s: splits is empty", splits->where);
@@ -195,7 +129,7 @@ static int check_effects(const rot_node *root, const rot_config *config, const r
     if (encode && !config->has_render)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: encode has no effect without render", encode->key_where);
     for (size_t i = 0; i < rot_n_config_keys; i++) {
-        const rot_node *given = find_node(root, rot_config_keys[i].name);
+        const rot_node *given = rot_section_find(root, rot_config_keys[i].name);
         const char *why = given ? why_without_effect(&rot_config_keys[i], config) : NULL;
         if (why && !is_default(&rot_config_keys[i], config, defaults))
             ROT_FAIL(err, ROT_ERR_CONFIG, "%s: %s has no effect %s", given->key_where,
@@ -206,8 +140,8 @@ static int check_effects(const rot_node *root, const rot_config *config, const r
 
 static const char *where_of(const rot_node *root, const char *a, const char *b)
 {
-    const rot_node *node = find_node(root, a);
-    if (!node) node = find_node(root, b);
+    const rot_node *node = rot_section_find(root, a);
+    if (!node) node = rot_section_find(root, b);
     return (node ? node : root)->where;
 }
 
@@ -234,7 +168,7 @@ static int check_pairs(const rot_node *root, const rot_config *config, rot_err *
 static int read_preset(const rot_node *root, rot_config *config, rot_arena *arena, rot_err *err)
 {
     const rot_key *key = rot_key_find(rot_config_keys, rot_n_config_keys, "render.preset");
-    const rot_node *node = find_node(root, key->name);
+    const rot_node *node = rot_section_find(root, key->name);
     if (!node) return 0;
     ROT_TRY(rot_value_read(key, "", node, config, arena, err));
     rot_config_preset(&config->render, rot_value_word(key, node));
@@ -256,7 +190,7 @@ static void note_places(const rot_node *root, rot_config *config)
 
 static int from_tree(const rot_node *root, rot_config *config, rot_arena *arena, rot_err *err)
 {
-    target t = {rot_config_keys, rot_n_config_keys, config, "", arena};
+    rot_key_target t = {rot_config_keys, rot_n_config_keys, config, "", "splits", arena};
     const rot_node *extends = rot_node_child(root, "extends");
     if (extends)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: extends stands in a file alone", extends->where);
@@ -265,7 +199,7 @@ static int from_tree(const rot_node *root, rot_config *config, rot_arena *arena,
     config->has_encode = rot_node_child(root, "encode") != NULL;
     ROT_TRY(read_preset(root, config, arena, err));
     rot_config defaults = *config; // after the preset
-    ROT_TRY(read_section(&t, root, "", err));
+    ROT_TRY(rot_section_read(&t, root, "", err));
     ROT_TRY(check_effects(root, config, &defaults, err));
     ROT_TRY(check_required(&t, root, config, err));
     ROT_TRY(read_splits(root, config, arena, err));

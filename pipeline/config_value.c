@@ -207,9 +207,11 @@ static int read_folder(const rot_key *key, const char *prefix, const rot_node *n
 {
     ROT_TRY(read_string(key, prefix, node, field, err));
     ROT_TRY(resolve(node, arena, field, err));
-    if (key->type == ROT_KEY_ROOT || rot_fs_is_dir(*field)) return 0;
-    ROT_FAIL(err, ROT_ERR_MISSING, "%s: %s%s: %s: no such folder", node->where, prefix, key->name,
-             *field);
+    bool is_file = key->type == ROT_KEY_FILE;
+    if (key->type == ROT_KEY_ROOT) return 0;
+    if (is_file ? rot_fs_is_file(*field) : rot_fs_is_dir(*field)) return 0;
+    ROT_FAIL(err, ROT_ERR_MISSING, "%s: %s%s: %s: no such %s", node->where, prefix, key->name,
+             *field, is_file ? "file" : "folder");
 }
 
 // A list of paths while its length is not known.
@@ -354,6 +356,7 @@ int rot_value_read(const rot_key *key, const char *prefix, const rot_node *node,
     case ROT_KEY_STRING:
     case ROT_KEY_NAME: return read_string(key, prefix, node, field, err);
     case ROT_KEY_ROOT:
+    case ROT_KEY_FILE:
     case ROT_KEY_FOLDER: return read_folder(key, prefix, node, field, arena, err);
     case ROT_KEY_FILES: return read_files(key, prefix, node, base, arena, err);
     case ROT_KEY_FONTS:
@@ -442,6 +445,7 @@ void rot_value_write(const rot_key *key, const void *base, rot_str *out)
     case ROT_KEY_STRING:
     case ROT_KEY_NAME: rot_value_quote(out, *(const char *const *)field); break;
     case ROT_KEY_ROOT:
+    case ROT_KEY_FILE:
     case ROT_KEY_FOLDER: write_path(out, *(const char *const *)field); break;
     case ROT_KEY_FILES: write_paths(out, split->files, split->n_files, false); break;
     case ROT_KEY_FONTS: write_paths(out, render->fonts, render->n_fonts, true); break;

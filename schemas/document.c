@@ -16,6 +16,7 @@ static void put_values(const rot_key *key, rot_str *out)
     case ROT_KEY_NAME: rot_str_puts(out, "letters, digits, `.`, `-`, `_`"); break;
     case ROT_KEY_ROOT:
     case ROT_KEY_FOLDER: rot_str_puts(out, "a folder"); break;
+    case ROT_KEY_FILE: rot_str_puts(out, "a file"); break;
     case ROT_KEY_FILES: rot_str_puts(out, "list of paths or globs"); break;
     case ROT_KEY_FONTS: rot_str_puts(out, "list of files or family names"); break;
     case ROT_KEY_INTEGER:
@@ -58,7 +59,7 @@ static const char *when_words(rot_key_when when)
     return "";
 }
 
-static void put_table(const rot_key *keys, size_t n, const char *prefix, rot_str *out)
+void rot_key_put_table(const rot_key *keys, size_t n, const char *prefix, rot_str *out)
 {
     rot_str_puts(out, "\n| key | values | default | what |\n|---|---|---|---|\n");
     for (size_t i = 0; i < n; i++) {
@@ -116,13 +117,13 @@ int rot_config_document(char **text, rot_err *err)
     rot_str out = {0};
     rot_str_puts(&out, head);
     rot_str_puts(&out, "\n## Keys\n");
-    put_table(rot_config_keys, rot_n_config_keys, "", &out);
+    rot_key_put_table(rot_config_keys, rot_n_config_keys, "", &out);
     rot_str_puts(
         &out,
         "\n## Keys of a split\n\nThe name of a split is the key above them, such as `train`.\n"
         "`keys` renames fields; which a format has stands in docs/input.md, and one that\n"
         "it does not have is an error.\n");
-    put_table(rot_split_keys, rot_n_split_keys, "splits.NAME.", &out);
+    rot_key_put_table(rot_split_keys, rot_n_split_keys, "splits.NAME.", &out);
     return rot_str_take(&out, text, err);
 }
 
@@ -145,6 +146,7 @@ static void put_type(const rot_key *key, rot_str *out)
     switch (key->type) {
     case ROT_KEY_STRING:
     case ROT_KEY_ROOT:
+    case ROT_KEY_FILE:
     case ROT_KEY_FOLDER: rot_str_puts(out, "\"type\": \"string\", \"minLength\": 1"); break;
     case ROT_KEY_NAME:
         rot_str_puts(out, "\"type\": \"string\", \"maxLength\": 100, "

@@ -421,29 +421,37 @@ static void offer_split(const char *split, const char *section, const char *word
     }
 }
 
-void rot_key_nearest(const char *section, const char *word, char out[96])
+void rot_key_nearest_of(const rot_key *keys, size_t n_keys, const char *section, const char *word,
+                        char out[96])
 {
     size_t best = (size_t)-1, n = strlen(section), skip = n ? n + 1 : 0;
     out[0] = 0;
-    if (!strncmp(section, "splits.", 7)) {
-        char split[64];
-        size_t n_split = strcspn(section + 7, ".");
-        const char *rest = section + 7 + n_split;
-        snprintf(split, sizeof split, "%.*s", (int)n_split, section + 7);
-        offer_split(split, *rest ? rest + 1 : rest, word, &best, out);
-        return;
-    }
     for (size_t i = 0; !n && i < sizeof other_names / sizeof *other_names; i++)
-        offer(other_names[i], 0, word, &best, out);
-    for (size_t i = 0; i < rot_n_config_keys; i++) {
-        const char *name = rot_config_keys[i].name;
+        if (keys == rot_config_keys || strcmp(other_names[i], "splits"))
+            offer(other_names[i], 0, word, &best, out);
+    for (size_t i = 0; i < n_keys; i++) {
+        const char *name = keys[i].name;
         if (!n || (!strncmp(name, section, n) && name[n] == '.'))
             offer(name, skip, word, &best, out);
     }
     if (best <= 2) return;
-    for (size_t i = 0; i < rot_n_config_keys; i++)
-        if (!strcmp(last_part(rot_config_keys[i].name), word))
-            snprintf(out, 96, "%s", rot_config_keys[i].name);
+    for (size_t i = 0; i < n_keys; i++)
+        if (!strcmp(last_part(keys[i].name), word)) snprintf(out, 96, "%s", keys[i].name);
+}
+
+void rot_key_nearest(const char *section, const char *word, char out[96])
+{
+    size_t best = (size_t)-1;
+    if (strncmp(section, "splits.", 7)) {
+        rot_key_nearest_of(rot_config_keys, rot_n_config_keys, section, word, out);
+        return;
+    }
+    char split[64];
+    size_t n_split = strcspn(section + 7, ".");
+    const char *rest = section + 7 + n_split;
+    out[0] = 0;
+    snprintf(split, sizeof split, "%.*s", (int)n_split, section + 7);
+    offer_split(split, *rest ? rest + 1 : rest, word, &best, out);
 }
 
 // What each format reads: fields by default; "" for one that is read only if its key says from

@@ -6,11 +6,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/str.h"
+
 typedef enum rot_key_type {
     ROT_KEY_STRING,
     ROT_KEY_NAME,    // a string of letters, digits, dot, dash and underscore
     ROT_KEY_ROOT,    // a folder that is made, relative to the file that says it
     ROT_KEY_FOLDER,  // one that must be there
+    ROT_KEY_FILE,    // a file that must be there
     ROT_KEY_FILES,   // a list of paths or globs
     ROT_KEY_FONTS,   // a list of font files or family names
     ROT_KEY_INTEGER, // int
@@ -55,6 +58,9 @@ const rot_key *rot_key_find(const rot_key *keys, size_t n, const char *name);
 // The valid key nearest in spelling to `word` as a child of `section` ("" for the top): one of that
 // section, or one of another that ends in just that word. A full name in `out`.
 void rot_key_nearest(const char *section, const char *word, char out[96]);
+// The same in a table without splits; `extends` stands beside its keys.
+void rot_key_nearest_of(const rot_key *keys, size_t n, const char *section, const char *word,
+                        char out[96]);
 // Edit distance of two words (insert, delete, replace, swap of neighbours: 1 each).
 size_t rot_edit_distance(const char *a, const char *b);
 
@@ -62,5 +68,8 @@ size_t rot_edit_distance(const char *a, const char *b);
 bool rot_split_key_applies(const rot_key *key, int format);
 // The field that `key` ("keys.cot") names unless told otherwise; NULL: none.
 const char *rot_split_key_default(const rot_key *key, int format);
+
+// A table of keys as docs have it: name (after `prefix`), values, default, what.
+void rot_key_put_table(const rot_key *keys, size_t n, const char *prefix, rot_str *out);
 
 #endif

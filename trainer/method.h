@@ -39,10 +39,12 @@ typedef struct rot_method_param {
 
 // What the loop has to know of an epoch before it cuts it into micro-batches.
 typedef struct rot_epoch_plan {
-    const uint32_t *lengths; // what each training sample costs, to put similar ones together; owned
-                             // by the method until the next begin_epoch; NULL: all the same
-    int stage;               // of a curriculum, from 0; the loop logs it and, if the config says so,
-                             // clears the optimizer when it changes
+    // What a training sample costs, to put similar ones together; owned by the method until the
+    // next begin_epoch. NULL: all the same.
+    const uint32_t *lengths;
+    // Of a curriculum, from 0; the loop logs it and, if the config says so, clears the optimizer
+    // when it changes.
+    int stage;
 } rot_epoch_plan;
 
 typedef struct rot_micro_batch {

@@ -27,7 +27,7 @@ typedef enum rot_train_shuffle {
     ROT_SHUFFLE_NONE
 } rot_train_shuffle;
 
-typedef enum rot_train_rest { // micro-batches at an epoch's end that are fewer than train.accumulate
+typedef enum rot_train_rest { // micro-batches at an epoch's end, fewer than train.accumulate
     ROT_REST_STEP,            // make a step of their own
     ROT_REST_CARRY            // are added to the next epoch's first step
 } rot_train_rest;
@@ -123,7 +123,7 @@ typedef struct rot_train_config {
     uint32_t max_latents; // a sample with more is an error; 0: no limit
     // checkpoint.*, valid.*, log.*
     uint32_t save_every, keep; // steps; 0: at the end of epochs alone. keep 0: all
-    uint32_t valid_every, patience; // steps, 0: every epoch; validations without improvement, 0: go on
+    uint32_t valid_every, patience; // steps, 0: epochs; validations without a better loss, 0: go on
     uint32_t log_every;
 } rot_train_config;
 
