@@ -179,7 +179,7 @@ static int read_preset(const rot_node *root, rot_config *config, rot_arena *aren
 // names them.
 static void note_places(const rot_node *root, rot_config *config)
 {
-    const rot_node *fonts = find_node(root, "render.fonts");
+    const rot_node *fonts = rot_section_find(root, "render.fonts");
     const rot_node *font = fonts ? fonts->first : NULL;
     for (int i = 0; i < config->render.n_fonts; i++, font = font ? font->next : NULL)
         config->where.fonts[i] = font ? font->where : where_of(root, "render", "name");
