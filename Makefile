@@ -32,7 +32,7 @@ CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wno-psabi
 FLAGS := -std=c17 -D_GNU_SOURCE -fPIC -fopenmp -ffp-contract=off -fno-math-errno -I. -Iinclude $(WARN) \
          $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -lpthread
+LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -lpthread -ldl
 ifeq ($(HAVE_DNNL),yes)
 FLAGS += -DROT_HAVE_ONEDNN
 LIBS += -ldnnl
@@ -113,7 +113,13 @@ $(BUILD)/tests/faults_shim.so: tests/faults/shim.c
 	@mkdir -p $(@D)
 	@echo "  cc $<"; $(CC) -std=c17 -D_GNU_SOURCE $(WARN) -O1 -shared -fPIC -o $@ $< -ldl -lpthread
 
-tests: all $(UNIT) $(BUILD)/tests/faults_shim.so
+# A device that computes on the processor; named by ROT_CUDA_LIB in tests.
+$(BUILD)/tests/cuda_device.so: tests/faults/cuda_device.c
+	@mkdir -p $(@D)
+	@echo "  ld $@"; $(CC) $(FLAGS) $(CFLAGS) -MMD -MP -MF $@.d -shared -o $@ $< -lm
+$(filter $(BUILD)/tests/test_kernels%,$(UNIT)): | $(BUILD)/tests/cuda_device.so
+
+tests: all $(UNIT) $(BUILD)/tests/faults_shim.so $(BUILD)/tests/cuda_device.so
 
 check: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) tests
@@ -168,4 +174,4 @@ clean:
 
 .PHONY: all packages-present deps tests check check-faults check-peers check-cluster bench demo lint docs install clean
 .DELETE_ON_ERROR:
--include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(UNIT:=.d) $(BENCH:=.d)
+-include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(BUILD)/tests/cuda_device.so.d

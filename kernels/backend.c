@@ -7,8 +7,8 @@
 #include "base/threads.h"
 #include "kernels/backends.h"
 
-static const rot_backend_entry *const entries[] = {&rot_backend_amx, &rot_backend_onednn,
-                                                   &rot_backend_ref};
+static const rot_backend_entry *const entries[] = {&rot_backend_cuda, &rot_backend_amx,
+                                                   &rot_backend_onednn, &rot_backend_ref};
 enum { N_ENTRIES = sizeof entries / sizeof *entries };
 
 // The entry that `name` means here; its identity is written on the way.
@@ -17,7 +17,9 @@ static int resolve(const char *name, rot_precision precision, const rot_cpu *cpu
 {
     if (!name || !strcmp(name, "auto")) {
         rot_err why;
+        const char *cpu_path = getenv("ROT_CPU");
         for (int i = 0; i < N_ENTRIES; i++) {
+            if (entries[i] == &rot_backend_cuda && cpu_path && *cpu_path) continue;
             *out = entries[i];
             if (entries[i]->identify(cpu, precision, identity, &why) == 0) return 0;
         }
@@ -31,7 +33,7 @@ static int resolve(const char *name, rot_precision precision, const rot_cpu *cpu
             *out = &rot_backend_amx_emulated;
         return (*out)->identify(cpu, precision, identity, err);
     }
-    ROT_FAIL(err, ROT_ERR_USAGE, "backend \"%s\": not one of auto, ref, onednn, amx", name);
+    ROT_FAIL(err, ROT_ERR_USAGE, "backend \"%s\": not one of auto, ref, onednn, amx, cuda", name);
 }
 
 int rot_backend_identity(const char *name, rot_precision precision, char identity[128],

@@ -1,6 +1,6 @@
 // One interface to all arithmetic: a backend owns its buffers, operations take them. `ref` is the
-// specification (kernels/ref), `onednn` and `amx` the quick ones; a backend for other hardware adds
-// a table of its own and nothing else.
+// specification (kernels/ref), `onednn` and `amx` the quick ones, `cuda` the one on GPUs; a backend
+// for other hardware adds a table of its own and nothing else.
 //
 // Tensors are row-major (rows, width). Two kinds of element: ROT_ELEM_F32 (residual stream, tables)
 // and ROT_ELEM_ACT, what matrix products read: bfloat16 values under ROT_PRECISION_BF16, float32
@@ -110,6 +110,27 @@ typedef struct rot_backend_ops {
     int (*attention)(rot_backend *backend, const rot_segments *segments, rot_heads shape,
                      float scale, const rot_buffer *q, const rot_buffer *k, const rot_buffer *v,
                      rot_buffer *out, rot_err *err);
+
+    // What only backends on a device of their own have; NULL elsewhere. There a call may return
+    // before it has ended, in the order of the calls all the same, and what a call without a result
+    // met is told by the next one that has one.
+
+    // Bytes of the device that buffers and weights may take; before the first of them.
+    // ROT_ERR_NO_MEMORY: more than are free.
+    int (*limit)(rot_backend *backend, uint64_t bytes, rot_err *err);
+    // Rows of `row_bytes` in all buffers together that still fit, no more than make the device
+    // quicker.
+    size_t (*rows_for)(const rot_backend *backend, size_t row_bytes);
+    // Waits until all calls have ended.
+    int (*synchronise)(rot_backend *backend, rot_err *err);
+    // Starts to download rows [0, rows) of an ACT buffer, as they are after the calls before, and
+    // returns; slot is 0 or 1. The buffer is not written until `receive` of this slot has waited
+    // for them; its rows are valid until the next `send` to the slot.
+    int (*send)(rot_backend *backend, const rot_buffer *buffer, size_t rows, int slot,
+                rot_err *err);
+    int (*receive)(rot_backend *backend, int slot, const void **rows, rot_err *err);
+    // How products are computed, a line per shape that linear_new has seen: bits depend on it.
+    void (*choices)(const rot_backend *backend, char *out, size_t capacity);
 } rot_backend_ops;
 
 struct rot_backend {
@@ -119,9 +140,10 @@ struct rot_backend {
     char identity[128]; // name, instruction set, library version, version of the numerics
 };
 
-// name: "auto", "ref", "onednn" or "amx". auto is for BF16 the first of amx, onednn that can run,
-// else ref. Honours ROT_CPU. ROT_ERR_UNSUPPORTED: a pair that does not exist (amx and onednn
-// compute in bfloat16 only) or that this machine or this build lacks; ROT_ERR_USAGE: another name.
+// name: "auto", "ref", "onednn", "amx" or "cuda". auto is for BF16 the first of cuda, amx, onednn
+// that can run, else ref. Honours ROT_CPU, under which auto leaves cuda out. ROT_ERR_UNSUPPORTED: a
+// pair that does not exist (only ref computes in float32) or that this machine or this build lacks;
+// ROT_ERR_USAGE: another name.
 int rot_backend_open(const char *name, rot_precision precision, int threads, rot_backend **out,
                      rot_err *err);
 void rot_backend_close(rot_backend **backend);

@@ -13,7 +13,8 @@ typedef struct rot_backend_entry {
                 rot_err *err);
 } rot_backend_entry;
 
-extern const rot_backend_entry rot_backend_ref, rot_backend_onednn, rot_backend_amx;
+extern const rot_backend_entry rot_backend_ref, rot_backend_onednn, rot_backend_amx,
+    rot_backend_cuda;
 // As "amx", with every tile operation in C, on any processor that has AVX-512. For tests:
 // ROT_AMX_EMULATE=1 makes the name "amx" mean this one; "auto" never does.
 extern const rot_backend_entry rot_backend_amx_emulated;

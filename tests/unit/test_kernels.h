@@ -47,20 +47,33 @@ static inline float as_bf16(float x)
 typedef struct subject {
     const char *name;
     rot_precision precision;
-    bool emulated; // amx with its tiles in C
+    bool emulated; // amx with its tiles in C, cuda on a device in C
 } subject;
 static const subject subjects[] = {{"ref", ROT_PRECISION_F32, false},
                                    {"ref", ROT_PRECISION_BF16, false},
                                    {"onednn", ROT_PRECISION_BF16, false},
                                    {"amx", ROT_PRECISION_BF16, false},
-                                   {"amx", ROT_PRECISION_BF16, true}};
+                                   {"amx", ROT_PRECISION_BF16, true},
+                                   {"cuda", ROT_PRECISION_BF16, true}};
 enum { N_SUBJECTS = sizeof subjects / sizeof *subjects };
+
+// The emulated device lies beside the test.
+static inline void name_cuda_library(void)
+{
+    char path[4096];
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
+    assert_true(n > 0);
+    path[n] = 0;
+    strcpy(strrchr(path, '/'), "/cuda_device.so");
+    setenv("ROT_CUDA_LIB", path, 1);
+}
 
 static inline rot_backend *open_subject(int i, int threads)
 {
     rot_backend *b = NULL;
     rot_err err;
     setenv("ROT_AMX_EMULATE", subjects[i].emulated ? "1" : "0", 1);
+    if (!strcmp(subjects[i].name, "cuda")) name_cuda_library();
     int rc = rot_backend_open(subjects[i].name, subjects[i].precision, threads, &b, &err);
     if (rc == ROT_ERR_UNSUPPORTED) return NULL; // this machine or this build lacks it
     assert_int_equal(rc, 0);

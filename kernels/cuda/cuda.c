@@ -1,0 +1,477 @@
+// The backend on NVIDIA GPUs: buffers, order and budget. Calls return when the device has been told
+// what to do; what waits for it are download, receive and synchronise. See kernels/backend.h.
+#include "kernels/cuda/cuda.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bf16.h"
+#include "base/err.h"
+#include "base/mem.h"
+
+// ---- errors, memory
+
+int rot_cuda_failed(const rot_cuda *cuda, rot_err *err)
+{
+    return cuda->failed.code ? rot_err_set(err, cuda->failed.code, "%s", cuda->failed.message) : 0;
+}
+
+// Of calls that have no result: kept for the next one that has.
+static void keep(rot_cuda *cuda, int rc, const rot_err *err)
+{
+    if (rc < 0 && !cuda->failed.code) cuda->failed = *err;
+}
+
+static int name_device(const rot_cuda *cuda, int rc, rot_err *err)
+{
+    return rc < 0 ? rot_err_prefix(err, "device %d (%s): ", cuda->index, cuda->info.name) : 0;
+}
+
+int rot_cuda_alloc(rot_cuda *cuda, size_t n_bytes, const char *what, void **out, rot_err *err)
+{
+    *out = NULL;
+    if (n_bytes > cuda->budget - cuda->used)
+        ROT_FAIL(err, ROT_ERR_NO_MEMORY,
+                 "device %d (%s): %s needs %zu bytes, and %llu of the %llu that may be used "
+                 "(encode.device_memory) are left",
+                 cuda->index, cuda->info.name, what, n_bytes,
+                 (unsigned long long)(cuda->budget - cuda->used), (unsigned long long)cuda->budget);
+    ROT_TRY(name_device(cuda, cuda->driver->alloc(cuda->device, n_bytes, out, err), err));
+    cuda->used += n_bytes;
+    return 0;
+}
+
+void rot_cuda_free(rot_cuda *cuda, void *memory, size_t n_bytes)
+{
+    if (!memory) return;
+    cuda->driver->free(cuda->device, memory);
+    cuda->used -= n_bytes;
+}
+
+static void close_cuda(rot_backend *backend)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    const rot_cuda_driver *d = cuda->driver;
+    if (cuda->device) {
+        rot_cuda_free(cuda, cuda->sums, cuda->sums_bytes);
+        for (int i = 0; i < 2; i++) {
+            if (cuda->staging[i]) d->unpin(cuda->device, cuda->staging[i]);
+            if (cuda->slots[i].host) d->unpin(cuda->device, cuda->slots[i].host);
+            if (cuda->segments[i].host) d->unpin(cuda->device, cuda->segments[i].host);
+            rot_cuda_free(cuda, cuda->segments[i].device, cuda->segments[i].n_bytes);
+        }
+        d->close(cuda->device);
+    }
+    rot_free(cuda->ways);
+    rot_free(cuda);
+}
+
+static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t width,
+                      rot_buffer **out, rot_err *err)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    const size_t elem_bytes = elem == ROT_ELEM_F32 ? 4 : 2;
+    size_t n_bytes, padded = rot_cuda_padded(cuda->info.chunk_rows, rows);
+    *out = NULL;
+    ROT_TRY(rot_cuda_failed(cuda, err));
+    if (padded < rows || __builtin_mul_overflow(padded, width, &n_bytes) ||
+        __builtin_mul_overflow(n_bytes, elem_bytes, &n_bytes))
+        return rot_no_memory(err, SIZE_MAX, "a buffer");
+    rot_buffer *buffer = rot_calloc(1, sizeof *buffer);
+    if (!buffer) return rot_no_memory(err, sizeof *buffer, "a buffer");
+    *buffer = (rot_buffer){NULL, elem, elem_bytes, padded, width, n_bytes};
+    int rc = rot_cuda_alloc(cuda, n_bytes, "a buffer", &buffer->data, err);
+    // rows past a batch are computed with, and thrown away
+    if (rc == 0) rc = cuda->driver->clear(cuda->device, buffer->data, n_bytes, err);
+    if (rc < 0) {
+        rot_cuda_free(cuda, buffer->data, n_bytes);
+        rot_free(buffer);
+        return rc;
+    }
+    *out = buffer;
+    return 0;
+}
+
+static void buffer_free(rot_backend *backend, rot_buffer *buffer)
+{
+    if (!buffer) return;
+    rot_cuda_free((rot_cuda *)backend, buffer->data, buffer->n_bytes);
+    rot_free(buffer);
+}
+
+static int limit(rot_backend *backend, uint64_t bytes, rot_err *err)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    if (bytes > cuda->info.free_bytes)
+        ROT_FAIL(err, ROT_ERR_NO_MEMORY,
+                 "encode.device_memory: %llu bytes of device %d (%s), which has %llu free",
+                 (unsigned long long)bytes, cuda->index, cuda->info.name,
+                 (unsigned long long)cuda->info.free_bytes);
+    cuda->budget = bytes;
+    return 0;
+}
+
+static size_t rows_for(const rot_backend *backend, size_t row_bytes)
+{
+    const rot_cuda *cuda = (const rot_cuda *)backend;
+    const size_t whole = rot_cuda_padded(cuda->info.chunk_rows, 2);
+    const uint64_t left = cuda->budget - cuda->used, most = left / row_bytes;
+    return most < whole ? (size_t)most : whole; // one round of chunks keeps the device busy
+}
+
+// ---- to and from the device
+
+int rot_cuda_put(rot_cuda *cuda, void *to, bool bf16, const float *from, size_t n, rot_err *err)
+{
+    const size_t elem = bf16 ? 2 : 4, piece = ROT_CUDA_STAGING_BYTES / elem;
+    for (size_t at = 0; at < n; at += piece) {
+        const size_t count = n - at < piece ? n - at : piece;
+        const int i = (int)(cuda->next_staging++ % 2);
+        ROT_TRY(cuda->driver->wait(cuda->device, ROT_CUDA_STAGING + i, err));
+        if (bf16) {
+            uint16_t *rounded = cuda->staging[i];
+#pragma omp parallel for simd schedule(static) num_threads(cuda->base.threads)
+            for (size_t k = 0; k < count; k++) rounded[k] = rot_f32_to_bf16(from[at + k]);
+        } else
+            memcpy(cuda->staging[i], from + at, count * sizeof *from);
+        ROT_TRY(cuda->driver->copy(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_TO_DEVICE,
+                                   (unsigned char *)to + at * elem, cuda->staging[i], count * elem,
+                                   err));
+        ROT_TRY(cuda->driver->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_STAGING + i, err));
+    }
+    return 0;
+}
+
+static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t n,
+                   const float *rows)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    rot_err err;
+    if (cuda->failed.code) return;
+    keep(cuda,
+         rot_cuda_put(cuda,
+                      (unsigned char *)buffer->data + row * buffer->width * buffer->elem_bytes,
+                      buffer->elem == ROT_ELEM_ACT, rows, n * buffer->width, &err),
+         &err);
+}
+
+static int fetch(rot_cuda *cuda, const unsigned char *from, unsigned char *to, size_t n_bytes,
+                 rot_err *err)
+{
+    const rot_cuda_driver *d = cuda->driver;
+    for (size_t at = 0; at < n_bytes; at += ROT_CUDA_STAGING_BYTES) {
+        const size_t left = n_bytes - at,
+                     n = left < ROT_CUDA_STAGING_BYTES ? left : ROT_CUDA_STAGING_BYTES;
+        const int i = (int)(cuda->next_staging++ % 2);
+        ROT_TRY(d->wait(cuda->device, ROT_CUDA_STAGING + i, err));
+        ROT_TRY(d->copy(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_FROM_DEVICE, cuda->staging[i],
+                        from + at, n, err));
+        ROT_TRY(d->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_ONCE, err));
+        ROT_TRY(d->wait(cuda->device, ROT_CUDA_ONCE, err));
+        memcpy(to + at, cuda->staging[i], n);
+    }
+    return 0;
+}
+
+// After a failure the rows are zeros, and synchronise says so.
+static void download(rot_backend *backend, const rot_buffer *buffer, size_t row, size_t n,
+                     void *rows)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    rot_err err;
+    const size_t row_bytes = buffer->width * buffer->elem_bytes;
+    if (!cuda->failed.code)
+        keep(cuda,
+             fetch(cuda, (const unsigned char *)buffer->data + row * row_bytes, rows, n * row_bytes,
+                   &err),
+             &err);
+    if (cuda->failed.code) memset(rows, 0, n * row_bytes);
+}
+
+static int synchronise(rot_backend *backend, rot_err *err)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    rot_err mine;
+    if (!cuda->failed.code) keep(cuda, cuda->driver->synchronise(cuda->device, &mine), &mine);
+    return name_device(cuda, rot_cuda_failed(cuda, err), err);
+}
+
+static int grow_slot(rot_cuda *cuda, rot_cuda_slot *slot, size_t n_bytes, rot_err *err)
+{
+    if (n_bytes <= slot->n_bytes) return 0;
+    if (slot->host) cuda->driver->unpin(cuda->device, slot->host);
+    *slot = (rot_cuda_slot){0};
+    ROT_TRY(cuda->driver->pin(cuda->device, n_bytes, &slot->host, err));
+    slot->n_bytes = n_bytes;
+    return 0;
+}
+
+static int send(rot_backend *backend, const rot_buffer *buffer, size_t rows, int slot, rot_err *err)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    const rot_cuda_driver *d = cuda->driver;
+    const size_t n_bytes = rows * buffer->width * buffer->elem_bytes;
+    ROT_TRY(rot_cuda_failed(cuda, err));
+    ROT_TRY(grow_slot(cuda, &cuda->slots[slot], n_bytes, err));
+    ROT_TRY(d->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_READY + slot, err));
+    ROT_TRY(d->order(cuda->device, ROT_CUDA_OUT, ROT_CUDA_READY + slot, err));
+    ROT_TRY(d->copy(cuda->device, ROT_CUDA_OUT, ROT_CUDA_FROM_DEVICE, cuda->slots[slot].host,
+                    buffer->data, n_bytes, err));
+    return d->mark(cuda->device, ROT_CUDA_OUT, ROT_CUDA_SENT + slot, err);
+}
+
+static int receive(rot_backend *backend, int slot, const void **rows, rot_err *err)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    rot_err mine;
+    *rows = cuda->slots[slot].host;
+    if (!cuda->failed.code)
+        keep(cuda, cuda->driver->wait(cuda->device, ROT_CUDA_SENT + slot, &mine), &mine);
+    return name_device(cuda, rot_cuda_failed(cuda, err), err);
+}
+
+// ---- row-wise operations
+
+// Blocks for so many warps; more than a grid takes are not asked for (rows are counted in int32).
+int rot_cuda_launch_rows(rot_cuda *cuda, rot_cuda_launch *launch, size_t warps_needed, rot_err *err)
+{
+    launch->grid_x = (uint32_t)((warps_needed + launch->warps - 1) / launch->warps);
+    launch->grid_y = 1;
+    return launch->grid_x ? cuda->driver->launch(cuda->device, launch, err) : 0;
+}
+
+static void launch_rows(rot_cuda *cuda, rot_cuda_launch *launch, size_t warps_needed)
+{
+    rot_err err;
+    if (cuda->failed.code) return;
+    keep(cuda, rot_cuda_launch_rows(cuda, launch, warps_needed, &err), &err);
+}
+
+static void layer_norm(rot_backend *backend, size_t rows, size_t width, float eps,
+                       const rot_buffer *x, const rot_buffer *gamma, const rot_buffer *beta,
+                       rot_buffer *out)
+{
+    rot_cuda_launch launch = {.kernel = ROT_CUDA_NORM, .warps = 4};
+    launch.args.norm = (rot_cuda_norm_args){.x = x->data,
+                                            .gamma = gamma->data,
+                                            .beta = beta ? beta->data : NULL,
+                                            .out = out->data,
+                                            .rows = (uint32_t)rows,
+                                            .width = (uint32_t)width,
+                                            .eps = eps,
+                                            .f32 = out->elem == ROT_ELEM_F32};
+    launch_rows((rot_cuda *)backend, &launch, rows);
+}
+
+static void rms_norm(rot_backend *backend, size_t rows, size_t width, float eps,
+                     const rot_buffer *x, const rot_buffer *gamma, rot_buffer *out)
+{
+    layer_norm(backend, rows, width, eps, x, gamma, NULL, out);
+}
+
+// In pieces whose elements can be counted in 31 bits.
+static void swiglu(rot_backend *backend, size_t rows, size_t width, const rot_buffer *in,
+                   rot_buffer *out)
+{
+    const size_t most = INT32_MAX / width;
+    for (size_t row = 0; row < rows; row += most) {
+        const size_t n = rows - row < most ? rows - row : most;
+        rot_cuda_launch launch = {.kernel = ROT_CUDA_SWIGLU, .warps = 8};
+        launch.args.swiglu = (rot_cuda_swiglu_args){(const uint16_t *)in->data + row * 2 * width,
+                                                    (uint16_t *)out->data + row * width,
+                                                    (uint32_t)n, (uint32_t)width};
+        launch_rows((rot_cuda *)backend, &launch, (n * width + ROT_WARP - 1) / ROT_WARP);
+    }
+}
+
+// ---- attention
+
+static int32_t count_tasks(const rot_segments *segments)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < segments->n; i++)
+        n += (segments->starts[i + 1] - segments->starts[i] + ROT_CUDA_QUERIES - 1) /
+             ROT_CUDA_QUERIES;
+    return n;
+}
+
+static int reserve_segments(rot_cuda *cuda, rot_cuda_segments *s, size_t n_bytes, rot_err *err)
+{
+    if (n_bytes <= s->n_bytes) return 0;
+    if (s->host) cuda->driver->unpin(cuda->device, s->host);
+    rot_cuda_free(cuda, s->device, s->n_bytes);
+    *s = (rot_cuda_segments){0};
+    n_bytes = (n_bytes + 65535) / 65536 * 65536;
+    ROT_TRY(cuda->driver->pin(cuda->device, n_bytes, (void **)&s->host, err));
+    ROT_TRY(rot_cuda_alloc(cuda, n_bytes, "a list of segments", (void **)&s->device, err));
+    s->n_bytes = n_bytes;
+    return 0;
+}
+
+static void fill_segments(const rot_segments *segments, rot_cuda_segments *s)
+{
+    memcpy(s->host, segments->starts, ((size_t)segments->n + 1) * sizeof *s->host);
+    int32_t *task = s->host + segments->n + 1;
+    for (int32_t i = 0; i < segments->n; i++)
+        for (int32_t first = 0; first < segments->starts[i + 1] - segments->starts[i];
+             first += ROT_CUDA_QUERIES)
+            *task++ = i, *task++ = first;
+}
+
+// The segments on the device. A batch has one or two lists, which every block asks for again.
+static int find_segments(rot_cuda *cuda, const rot_segments *segments, rot_cuda_segments **out,
+                         rot_err *err)
+{
+    const rot_cuda_driver *d = cuda->driver;
+    const size_t n = (size_t)segments->n + 1;
+    for (int i = 0; i < 2; i++) {
+        rot_cuda_segments *s = *out = &cuda->segments[i];
+        if (!s->host || s->n != segments->n ||
+            memcmp(s->host, segments->starts, n * sizeof(int32_t)))
+            continue;
+        s->used = ++cuda->clock;
+        return 0;
+    }
+    const int i = cuda->segments[0].used > cuda->segments[1].used;
+    rot_cuda_segments *s = *out = &cuda->segments[i];
+    const int32_t n_tasks = count_tasks(segments);
+    const size_t n_bytes = (n + 2 * (size_t)n_tasks) * sizeof(int32_t);
+    ROT_TRY(d->wait(cuda->device, ROT_CUDA_SEGMENTS + i, err)); // its last copy has left
+    ROT_TRY(reserve_segments(cuda, s, n_bytes, err));
+    fill_segments(segments, s);
+    s->n = segments->n;
+    s->n_tasks = n_tasks;
+    s->used = ++cuda->clock;
+    ROT_TRY(d->copy(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_TO_DEVICE, s->device, s->host, n_bytes,
+                    err));
+    return d->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_SEGMENTS + i, err);
+}
+
+static int run_rope(rot_cuda *cuda, const rot_segments *segments, rot_cuda_rope_args args,
+                    rot_err *err)
+{
+    rot_cuda_segments *s;
+    rot_cuda_launch launch = {.kernel = ROT_CUDA_ROPE, .warps = 4, .grid_y = 1};
+    ROT_TRY(find_segments(cuda, segments, &s, err));
+    args.starts = s->device;
+    args.n_segments = segments->n;
+    launch.args.rope = args;
+    launch.grid_x = (uint32_t)segments->starts[segments->n];
+    return launch.grid_x ? cuda->driver->launch(cuda->device, &launch, err) : 0;
+}
+
+static void rope_split(rot_backend *backend, const rot_segments *segments, rot_heads shape,
+                       const rot_buffer *qkv, const rot_buffer *cosines, const rot_buffer *sines,
+                       rot_buffer *q, rot_buffer *k, rot_buffer *v)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    rot_err err;
+    const rot_cuda_rope_args args = {.qkv = qkv->data,
+                                     .cosines = cosines->data,
+                                     .sines = sines->data,
+                                     .q = q->data,
+                                     .k = k->data,
+                                     .v = v->data,
+                                     .heads = shape.heads,
+                                     .dim = shape.head_dim};
+    if (!cuda->failed.code) keep(cuda, run_rope(cuda, segments, args, &err), &err);
+}
+
+static int attention(rot_backend *backend, const rot_segments *segments, rot_heads shape,
+                     float scale, const rot_buffer *q, const rot_buffer *k, const rot_buffer *v,
+                     rot_buffer *out, rot_err *err)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    const int dim = shape.head_dim;
+    rot_cuda_segments *s;
+    ROT_TRY(rot_cuda_failed(cuda, err));
+    if (dim > 128 || dim % 2)
+        ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "backend cuda: heads of %d; it has even ones up to 128",
+                 dim);
+    ROT_TRY(find_segments(cuda, segments, &s, err));
+    rot_cuda_launch launch = {.kernel = dim <= 64   ? ROT_CUDA_ATTENTION_64
+                                        : dim <= 80 ? ROT_CUDA_ATTENTION_80
+                                                    : ROT_CUDA_ATTENTION_128,
+                              .grid_x = (uint32_t)s->n_tasks,
+                              .grid_y = (uint32_t)shape.heads,
+                              .warps = ROT_CUDA_QUERIES / 16};
+    launch.args.attention = (rot_cuda_attention_args){
+        .q = q->data,
+        .k = k->data,
+        .v = v->data,
+        .out = out->data,
+        .starts = s->device,
+        .tasks = (const rot_cuda_task *)(s->device + segments->n + 1),
+        .heads = shape.heads,
+        .dim = dim,
+        .scale = scale,
+    };
+    return launch.grid_x ? cuda->driver->launch(cuda->device, &launch, err) : 0;
+}
+
+// ---- the backend
+
+// One line per shape; the shapes are in the order in which the tower has them.
+static void choices(const rot_backend *backend, char *out, size_t capacity)
+{
+    const rot_cuda *cuda = (const rot_cuda *)backend;
+    size_t at = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < cuda->n_ways && at < capacity; i++) {
+        const rot_cuda_way_of *w = &cuda->ways[i];
+        const rot_cuda_product *p = &w->product;
+        const int n = snprintf(out + at, capacity - at, "%u x %u%s%s%s%s: %s, rows", p->n_out,
+                               p->n_in, p->f32 ? " f32" : " bf16", p->bias ? " bias" : "",
+                               p->add ? " add" : "", p->gelu_tanh ? " gelu" : "", w->choice.name);
+        at += (size_t)n;
+        for (int size = 0; size < ROT_CUDA_SIZES && at < capacity; size++)
+            if (w->sizes.has[size])
+                at += (size_t)snprintf(out + at, capacity - at, " %u", p->rows >> 2 * size);
+        if (at < capacity) at += (size_t)snprintf(out + at, capacity - at, "\n");
+    }
+}
+
+static const rot_backend_ops ops = {
+    .close = close_cuda,
+    .buffer_new = buffer_new,
+    .buffer_free = buffer_free,
+    .upload = upload,
+    .download = download,
+    .linear_new = rot_cuda_linear_new,
+    .linear_free = rot_cuda_linear_free,
+    .linear = rot_cuda_linear,
+    .layer_norm = layer_norm,
+    .rms_norm = rms_norm,
+    .swiglu = swiglu,
+    .rope_split = rope_split,
+    .attention = attention,
+    .limit = limit,
+    .rows_for = rows_for,
+    .synchronise = synchronise,
+    .send = send,
+    .receive = receive,
+    .choices = choices,
+};
+
+int rot_cuda_open(const rot_cuda_driver *driver, int device, int threads, rot_backend **out,
+                  rot_err *err)
+{
+    int rc = 0;
+    *out = NULL;
+    rot_cuda *cuda = rot_calloc(1, sizeof *cuda);
+    if (!cuda) return rot_no_memory(err, sizeof *cuda, "the backend");
+    cuda->base = (rot_backend){.ops = &ops, .precision = ROT_PRECISION_BF16, .threads = threads};
+    cuda->driver = driver;
+    cuda->index = device;
+    ROT_GO(driver->describe(device, &cuda->info, err));
+    cuda->budget = cuda->info.free_bytes / 10 * 9; // the rest is cuBLASLt's, the context's, others'
+    ROT_GO(driver->open(device, &cuda->device, err));
+    for (int i = 0; i < 2; i++)
+        ROT_GO(driver->pin(cuda->device, ROT_CUDA_STAGING_BYTES, &cuda->staging[i], err));
+    *out = &cuda->base;
+    return 0;
+done:
+    rc = name_device(cuda, rc, err);
+    close_cuda(&cuda->base);
+    return rc;
+}

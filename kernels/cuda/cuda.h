@@ -1,0 +1,113 @@
+// Inside the CUDA backend: the host's part, which decides what a device does and in which order.
+#ifndef ROT_KERNELS_CUDA_CUDA_H
+#define ROT_KERNELS_CUDA_CUDA_H
+
+#include "kernels/backends.h"
+#include "kernels/cuda/driver.h"
+
+struct rot_buffer {
+    void *data; // on the device
+    rot_elem elem;
+    size_t elem_bytes, rows, width, n_bytes; // rows: as allocated
+};
+
+// ---- load.c
+
+// The table of librotoscope_cuda.so: ROT_CUDA_LIB if it is set, else beside the program or the
+// library; not without an NVIDIA driver. It stays loaded. ROT_ERR_UNSUPPORTED and why.
+int rot_cuda_load(const rot_cuda_driver **out, rot_err *err);
+// The device of this process: that of its rank on this node (LOCAL_RANK, OMPI_COMM_WORLD_LOCAL_RANK
+// or SLURM_LOCALID of a step), or the only one. ROT_ERR_UNSUPPORTED: this rank has none.
+int rot_cuda_device_of_rank(const rot_cuda_driver *driver, int *device, rot_err *err);
+void rot_cuda_identity(const rot_cuda_info *info, char identity[128]);
+
+// ---- chunks.c
+
+// A product is cut into chunks of fixed numbers of rows, all computed the same way, so that a row's
+// bits do not depend on the batch: a quarter of the rows from each size to the next.
+enum { ROT_CUDA_SIZES = 4 };
+typedef struct rot_cuda_sizes {
+    uint32_t largest;
+    bool has[ROT_CUDA_SIZES]; // size i is largest >> 2 i; the first is always there
+} rot_cuda_sizes;
+
+// Rows of the next chunk where `left` are to do and the buffers have `room` for: the largest that
+// is at least half full, else the smallest there is. 0: none has room.
+uint32_t rot_cuda_next_chunk(const rot_cuda_sizes *sizes, size_t left, size_t room);
+// Rows to allocate so that chunks of any size fit, at four times the width too (a merge). A vector,
+// of one row, gets the smallest chunk.
+size_t rot_cuda_padded(uint32_t largest, size_t rows);
+
+// ---- cuda.c
+
+enum {                     // events
+    ROT_CUDA_STAGING = 0,  // 2: the copy from a staging buffer has ended
+    ROT_CUDA_SEGMENTS = 2, // 2: that from a list of segments
+    ROT_CUDA_READY = 4,    // 2: what a slot sends is computed
+    ROT_CUDA_SENT = 6,     // 2: and copied
+    ROT_CUDA_ONCE = 8      // of a download
+};
+enum { ROT_CUDA_STAGING_BYTES = 8 << 20 };
+
+// Segments and the tasks of attention over them, as they lie on the device.
+typedef struct rot_cuda_segments {
+    int32_t *host, *device; // starts (n + 1), then tasks (n_tasks, 2)
+    size_t n_bytes;         // allocated
+    int32_t n, n_tasks;
+    uint64_t used; // when
+} rot_cuda_segments;
+
+// Pinned memory for results on their way.
+typedef struct rot_cuda_slot {
+    void *host;
+    size_t n_bytes;
+} rot_cuda_slot;
+
+// How products of one shape are computed; decided once.
+typedef struct rot_cuda_way_of {
+    rot_cuda_product product; // rows: of the largest chunk
+    rot_cuda_choice choice;
+    rot_cuda_sizes sizes;
+} rot_cuda_way_of;
+
+typedef struct rot_cuda {
+    rot_backend base;
+    const rot_cuda_driver *driver;
+    rot_cuda_device *device;
+    int index;
+    rot_cuda_info info;
+    uint64_t budget, used; // bytes of the device
+    rot_err failed;        // what a call without a result met; code 0: nothing
+    void *staging[2];
+    unsigned next_staging;
+    rot_cuda_segments segments[2];
+    uint64_t clock;
+    rot_cuda_slot slots[2];
+    rot_cuda_way_of *ways;
+    size_t n_ways, ways_capacity;
+    float *sums; // (largest / 4, widest): of products whose epilogue is ours
+    size_t sums_bytes;
+} rot_cuda;
+
+// On the table given; for tests too.
+int rot_cuda_open(const rot_cuda_driver *driver, int device, int threads, rot_backend **out,
+                  rot_err *err);
+// Memory of the device within the budget. ROT_ERR_NO_MEMORY with both numbers.
+int rot_cuda_alloc(rot_cuda *cuda, size_t n_bytes, const char *what, void **out, rot_err *err);
+void rot_cuda_free(rot_cuda *cuda, void *memory, size_t n_bytes);
+// n floats to the device, as they are or rounded to bf16.
+int rot_cuda_put(rot_cuda *cuda, void *to, bool bf16, const float *from, size_t n, rot_err *err);
+// The error that a call without a result met before, if any.
+int rot_cuda_failed(const rot_cuda *cuda, rot_err *err);
+int rot_cuda_launch_rows(rot_cuda *cuda, rot_cuda_launch *launch, size_t warps_needed,
+                         rot_err *err);
+
+// ---- linear.c
+
+int rot_cuda_linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                        const float *weight, const float *bias, rot_linear **out, rot_err *err);
+void rot_cuda_linear_free(rot_backend *backend, rot_linear *linear);
+int rot_cuda_linear(rot_backend *backend, const rot_linear *linear, size_t rows,
+                    const rot_buffer *in, rot_buffer *out, rot_err *err);
+
+#endif

@@ -1,0 +1,96 @@
+// The kernels there are and what each is given. Arrays are row-major and on the device; bf16 is
+// uint16_t. What each computes stands in kernels/backend.h, at the operation of its name.
+#ifndef ROT_KERNELS_CUDA_KERNELS_H
+#define ROT_KERNELS_CUDA_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { ROT_WARP = 32, ROT_MAX_WARPS = 8 }; // lanes of a warp, warps of a block
+
+typedef enum rot_cuda_kernel {
+    ROT_CUDA_NORM,
+    ROT_CUDA_EPILOGUE,
+    ROT_CUDA_SWIGLU,
+    ROT_CUDA_ROPE,
+    ROT_CUDA_ATTENTION_64, // heads of at most 64
+    ROT_CUDA_ATTENTION_80,
+    ROT_CUDA_ATTENTION_128,
+    ROT_CUDA_KERNELS
+} rot_cuda_kernel;
+
+// A warp per row.
+typedef struct rot_cuda_norm_args {
+    const float *x;            // (rows, width)
+    const float *gamma, *beta; // (width); beta NULL: RMSNorm
+    void *out;                 // (rows, width) bf16, or float where `f32`; may be x then
+    uint32_t rows, width;
+    float eps;
+    int f32;
+} rot_cuda_norm_args;
+
+typedef enum rot_cuda_activation {
+    ROT_CUDA_IDENTITY,
+    ROT_CUDA_GELU_TANH,
+    ROT_CUDA_GELU_ERF,
+    ROT_CUDA_GELU_QUICK
+} rot_cuda_activation;
+
+// out = act(sum + bias), an element per lane. rows * width < 2^31.
+typedef struct rot_cuda_epilogue_args {
+    const float *sum;  // (rows, width)
+    const float *bias; // (width)
+    uint16_t *out;     // (rows, width)
+    uint32_t rows, width;
+    int activation;
+} rot_cuda_epilogue_args;
+
+// An element per lane. rows * width < 2^31.
+typedef struct rot_cuda_swiglu_args {
+    const uint16_t *in; // (rows, 2 width)
+    uint16_t *out;      // (rows, width)
+    uint32_t rows, width;
+} rot_cuda_swiglu_args;
+
+// A block per row.
+typedef struct rot_cuda_rope_args {
+    const uint16_t *qkv;          // (rows, 3 heads dim)
+    const float *cosines, *sines; // (rows, dim / 2)
+    uint16_t *q, *k, *v;          // head-major, as backend.h has it
+    const int32_t *starts;        // (n_segments + 1)
+    int32_t n_segments, heads, dim;
+} rot_cuda_rope_args;
+
+// Queries [first, first + ROT_CUDA_QUERIES) of a segment.
+typedef struct rot_cuda_task {
+    int32_t segment, first;
+} rot_cuda_task;
+
+// A block per task and head: x the task, y the head.
+typedef struct rot_cuda_attention_args {
+    const uint16_t *q, *k, *v;
+    uint16_t *out; // (rows, heads dim)
+    const int32_t *starts;
+    const rot_cuda_task *tasks;
+    int32_t heads, dim;
+    float scale;
+} rot_cuda_attention_args;
+
+enum { ROT_CUDA_QUERIES = 64, ROT_CUDA_KEYS = 64 };
+
+typedef union rot_cuda_args {
+    rot_cuda_norm_args norm;
+    rot_cuda_epilogue_args epilogue;
+    rot_cuda_swiglu_args swiglu;
+    rot_cuda_rope_args rope;
+    rot_cuda_attention_args attention;
+} rot_cuda_args;
+
+typedef struct rot_cuda_launch {
+    rot_cuda_kernel kernel;
+    uint32_t grid_x, grid_y, warps;
+    rot_cuda_args args;
+} rot_cuda_launch;
+
+#endif
