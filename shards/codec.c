@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "shards/literals.h"
 
 enum { ZSTD_LEVEL = 3 };
 
@@ -14,6 +15,7 @@ struct rot_codecs {
     ZSTD_CCtx *bytes, *exponents; // one per set of parameters
     ZSTD_DCtx *decoder;
     rot_buffer planes, packed;
+    rot_literals literals;
 };
 
 int rot_buffer_reserve(rot_buffer *buffer, size_t n_bytes, rot_err *err)
@@ -82,7 +84,7 @@ static int encoder(ZSTD_CCtx **context, bool exponents, rot_err *err)
     if (*context) return 0;
     ZSTD_CCtx *c = ZSTD_createCCtx_advanced(memory);
     if (!c) return rot_no_memory(err, 0, "zstd");
-    size_t rc = ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, exponents ? -100 : ZSTD_LEVEL);
+    size_t rc = ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, exponents ? ZSTD_minCLevel() : ZSTD_LEVEL);
     if (exponents && !ZSTD_isError(rc))
         rc = ZSTD_CCtx_setParameter(c, ZSTD_c_literalCompressionMode, ZSTD_ps_enable);
     if (ZSTD_isError(rc)) {
@@ -196,7 +198,9 @@ int rot_codec_decode(rot_codecs *codecs, rot_codec codec, const void *stored, si
     if (n_logical % 2 || n_stored <= half)
         ROT_FAIL(err, ROT_ERR_CORRUPT, "lengths do not fit zstd-bf16");
     ROT_TRY(rot_buffer_reserve(&codecs->planes, half, err));
-    ROT_TRY(unpack(codecs, stored, n_stored - half, codecs->planes.bytes, half, err));
+    size_t n_frame = n_stored - half;
+    if (!rot_literals_decode(&codecs->literals, stored, n_frame, codecs->planes.bytes, half))
+        ROT_TRY(unpack(codecs, stored, n_frame, codecs->planes.bytes, half, err));
     join_planes(codecs->planes.bytes, (const uint8_t *)stored + n_stored - half, half, out);
     return 0;
 }
