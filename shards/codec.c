@@ -84,7 +84,8 @@ static int encoder(ZSTD_CCtx **context, bool exponents, rot_err *err)
     if (*context) return 0;
     ZSTD_CCtx *c = ZSTD_createCCtx_advanced(memory);
     if (!c) return rot_no_memory(err, 0, "zstd");
-    size_t rc = ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, exponents ? ZSTD_minCLevel() : ZSTD_LEVEL);
+    size_t rc = ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel,
+                                       exponents ? ZSTD_minCLevel() : ZSTD_LEVEL);
     if (exponents && !ZSTD_isError(rc))
         rc = ZSTD_CCtx_setParameter(c, ZSTD_c_literalCompressionMode, ZSTD_ps_enable);
     if (ZSTD_isError(rc)) {

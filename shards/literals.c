@@ -44,7 +44,8 @@ static inline uint32_t bits_peek(const bits *b, int n)
     int64_t first = ((b->left + 7) >> 3) - 3; // shifts round down below zero too
     uint32_t x = 0;
     if (first >= 0)
-        x = b->start[first] | (uint32_t)b->start[first + 1] << 8 | (uint32_t)b->start[first + 2] << 16;
+        x = b->start[first] | (uint32_t)b->start[first + 1] << 8 |
+            (uint32_t)b->start[first + 2] << 16;
     for (int64_t i = first < 0 ? -first : 3; i < 3; i++)
         x |= (uint32_t)b->start[first + i] << 8 * i;
     return x >> (b->left - first * 8 - n) & ((1u << n) - 1);
@@ -106,8 +107,7 @@ static void fse_table(const int8_t *counts, int log, fse_state *table)
     for (int s = 0, at = 0; s <= WEIGHT_MAX; s++)
         for (int i = 0; i < counts[s]; i++) {
             table[at].symbol = (uint8_t)s;
-            do
-                at = (at + (size >> 1) + (size >> 3) + 3) & (size - 1);
+            do at = (at + (size >> 1) + (size >> 3) + 3) & (size - 1);
             while (at >= high);
         }
     for (int i = 0; i < size; i++) {
@@ -145,7 +145,8 @@ static int read_weights(const uint8_t *in, size_t n_in, uint8_t weights[256])
 
 // The tables. An entry holds what a window of w bits begins with, as many whole codes as fit: their
 // bits in byte 0 (where a shift takes its count), up to 5 symbols in bytes 1 to 5, their number in
-// byte 7. A table of width w is made of narrower ones: behind a code of l bits comes a window of w - l.
+// byte 7. A table of width w is made of narrower ones: behind a code of l bits comes a window of w
+// - l.
 static inline __attribute__((always_inline)) void
 fill_tables(rot_literals *t, const uint8_t *symbols, const uint32_t *codes, int n)
 {

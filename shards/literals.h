@@ -16,9 +16,9 @@ typedef struct rot_literals {
     bool ready;                               // a block may reuse the table of the one before
 } rot_literals;
 
-// Decodes a frame into out[n]. False: the frame has something else in it (matches, a checksum, codes
-// of one bit), or is damaged, and then out holds anything; libzstd reads the former and says what is
-// wrong with the latter. Reads and writes nothing outside of frame[n_frame] and out[n].
+// Decodes a frame into out[n]. False: the frame has something else in it (matches, a checksum,
+// codes of one bit), or is damaged, and then out holds anything; libzstd reads the former and says
+// what is wrong with the latter. Reads and writes nothing outside of frame[n_frame] and out[n].
 bool rot_literals_decode(rot_literals *literals, const uint8_t *frame, size_t n_frame, uint8_t *out,
                          size_t n);
 

@@ -1,5 +1,5 @@
-// The decoder of Huffman-coded literals against libzstd: equal on what our writer's parameters make of
-// any distribution, never right where libzstd is wrong, never outside of its buffers.
+// The decoder of Huffman-coded literals against libzstd: equal on what our writer's parameters make
+// of any distribution, never right where libzstd is wrong, never outside of its buffers.
 #include <math.h>
 #define ZSTD_STATIC_LINKING_ONLY // literal compression mode
 #include <zstd.h>
