@@ -18,7 +18,7 @@ struct rot_input {
     const rot_split_config *split;
     int file; // that is read next
     rot_stream *stream;
-    rot_array_state array; // coconut
+    rot_array_state array; // where a file is a JSON array
     uint64_t next_index;
     rot_ids ids;
     bool has_ids; // a row brought an id of its own: from then on all are compared
@@ -26,7 +26,7 @@ struct rot_input {
     rot_arena arena;
     char ordinal[24];
     char bad[1100];
-    rot_str element; // coconut
+    rot_str element; // of the array
 };
 
 // Where the current row's text lies.
@@ -183,8 +183,10 @@ static int parse_math(rot_input *in, const place *where, rot_row *row, rot_err *
         !field(in, where, row, or_default(in->split->key_question, "problem"), &question) ||
         !field(in, where, row, key, &trace))
         return 0;
-    if (in->split->key_answer) {
-        if (!field(in, where, row, in->split->key_answer, &answer)) return 0;
+    const char *own = in->split->format == ROT_INPUT_MATH_500 ? "answer" : NULL;
+    own = or_default(in->split->key_answer, own);
+    if (own) {
+        if (!field(in, where, row, own, &answer)) return 0;
     } else if (!rot_find_boxed(trace, &answer)) {
         return bad(in, row, where, "format", 0, "there is no \\boxed{...} in '%s'", key);
     }
@@ -228,6 +230,86 @@ static int parse_coconut(rot_input *in, const place *where, rot_row *row, rot_er
     return rc;
 }
 
+// The text of a number or string; row->bad says whether there was one.
+static int number(rot_input *in, const place *where, rot_row *row, const char *key,
+                  const json_t *value, rot_span *out, rot_err *err)
+{
+    char text[40];
+    if (json_is_string(value)) {
+        *out = (rot_span){json_string_value(value), json_string_length(value)};
+        if (memchr(out->text, 0, out->n_bytes))
+            return bad(in, row, where, "nul", 0, "U+0000 in '%s'", key);
+        return 0;
+    }
+    if (!json_is_number(value))
+        return bad(in, row, where, "key", 0,
+                   value ? "'%s' is neither a number nor a string" : "there is no '%s'", key);
+    if (json_is_integer(value))
+        snprintf(text, sizeof text, "%lld", (long long)json_integer_value(value));
+    else
+        rot_number_text(json_real_value(value), text);
+    return keep(in, (rot_span){text, strlen(text)}, &out->text, &out->n_bytes, err);
+}
+
+// SVAMP's question stands in two fields; the first is given the full stop that most lack.
+static int parse_svamp(rot_input *in, const place *where, rot_row *row, rot_err *err)
+{
+    const char *key = or_default(in->split->key_answer, "Answer");
+    rot_span body, question, trace, answer = {0};
+    ROT_TRY(parse_json(in, where, row, err));
+    if (row->bad || !field(in, where, row, "Body", &body) ||
+        !field(in, where, row, or_default(in->split->key_question, "Question"), &question) ||
+        !field(in, where, row, or_default(in->split->key_cot, "Equation"), &trace))
+        return 0;
+    ROT_TRY(number(in, where, row, key, json_object_get(in->json, key), &answer, err));
+    if (row->bad) return 0;
+    body = rot_span_trim(body);
+    question = rot_span_trim(question);
+    bool ends = body.n_bytes && strchr(".?!", body.text[body.n_bytes - 1]);
+    rot_str both = {0};
+    rot_str_add(&both, body.text, body.n_bytes);
+    rot_str_puts(&both, ends ? " " : ". ");
+    rot_str_add(&both, question.text, question.n_bytes);
+    int rc = both.failed ? rot_no_memory(err, body.n_bytes, "row")
+                         : keep_parts(in, row, (rot_span){both.text, both.n_bytes},
+                                      rot_span_trim(trace), answer, err);
+    rot_str_free(&both);
+    return rc;
+}
+
+static int parse_gsm_hard(rot_input *in, const place *where, rot_row *row, rot_err *err)
+{
+    const char *key = or_default(in->split->key_answer, "target");
+    rot_span question, trace, answer = {0};
+    ROT_TRY(parse_json(in, where, row, err));
+    if (row->bad ||
+        !field(in, where, row, or_default(in->split->key_question, "input"), &question) ||
+        !field(in, where, row, or_default(in->split->key_cot, "code"), &trace))
+        return 0;
+    ROT_TRY(number(in, where, row, key, json_object_get(in->json, key), &answer, err));
+    return row->bad ? 0 : keep_parts(in, row, question, rot_span_trim(trace), answer, err);
+}
+
+// One equation and one solution, in lists.
+static int parse_multiarith(rot_input *in, const place *where, rot_row *row, rot_err *err)
+{
+    const char *keys[] = {or_default(in->split->key_cot, "lEquations"),
+                          or_default(in->split->key_answer, "lSolutions")};
+    rot_span question, parts[2] = {0};
+    ROT_TRY(parse_json(in, where, row, err));
+    if (row->bad ||
+        !field(in, where, row, or_default(in->split->key_question, "sQuestion"), &question))
+        return 0;
+    for (int i = 0; i < 2; i++) {
+        const json_t *list = json_object_get(in->json, keys[i]);
+        if (json_array_size(list) != 1)
+            return bad(in, row, where, "key", 0, "'%s' is no list of one", keys[i]);
+        ROT_TRY(number(in, where, row, keys[i], json_array_get(list, 0), &parts[i], err));
+        if (row->bad) return 0;
+    }
+    return keep_parts(in, row, rot_span_trim(question), parts[0], parts[1], err);
+}
+
 static int parse_gsm8k_aug(rot_input *in, const place *where, rot_row *row, rot_err *err)
 {
     rot_span line = {where->text, where->n_bytes}, question, trace, answer;
@@ -263,8 +345,11 @@ static int set_id(rot_input *in, const place *where, rot_row *row, rot_err *err)
 {
     rot_span id;
     bool added = true;
-    const char *key =
-        or_default(in->split->key_id, in->split->format == ROT_INPUT_JSONL ? "id" : NULL);
+    const char *const by_default = in->split->format == ROT_INPUT_JSONL      ? "id"
+                                   : in->split->format == ROT_INPUT_MATH_500 ? "unique_id"
+                                   : in->split->format == ROT_INPUT_SVAMP    ? "ID"
+                                                                             : NULL;
+    const char *key = or_default(in->split->key_id, by_default);
     json_t *own =
         key && in->split->format != ROT_INPUT_GSM8K_AUG ? json_object_get(in->json, key) : NULL;
     if (own && !field(in, where, row, key, &id)) return 0;
@@ -287,19 +372,34 @@ static int parse_row(rot_input *in, const place *where, bool too_long, rot_row *
     if (too_long)
         return bad(in, row, where, "format", 0, "longer than %d bytes", ROT_LINE_MAX_BYTES);
     switch (in->split->format) {
-    case ROT_INPUT_JSONL: ROT_TRY(parse_jsonl(in, where, row, err)); break;
+    case ROT_INPUT_JSONL:
+    case ROT_INPUT_GSM8K_AUG_NL: ROT_TRY(parse_jsonl(in, where, row, err)); break;
     case ROT_INPUT_GSM8K: ROT_TRY(parse_gsm8k(in, where, row, err)); break;
     case ROT_INPUT_GSM8K_AUG: ROT_TRY(parse_gsm8k_aug(in, where, row, err)); break;
-    case ROT_INPUT_MATH: ROT_TRY(parse_math(in, where, row, err)); break;
-    case ROT_INPUT_COCONUT: ROT_TRY(parse_coconut(in, where, row, err)); break;
+    case ROT_INPUT_MATH:
+    case ROT_INPUT_MATH_500: ROT_TRY(parse_math(in, where, row, err)); break;
+    case ROT_INPUT_COCONUT:
+    case ROT_INPUT_PRONTOQA:
+    case ROT_INPUT_PROSQA: ROT_TRY(parse_coconut(in, where, row, err)); break;
+    case ROT_INPUT_SVAMP: ROT_TRY(parse_svamp(in, where, row, err)); break;
+    case ROT_INPUT_GSM_HARD: ROT_TRY(parse_gsm_hard(in, where, row, err)); break;
+    case ROT_INPUT_MULTIARITH: ROT_TRY(parse_multiarith(in, where, row, err)); break;
     }
     return row->bad ? 0 : set_id(in, where, row, err);
+}
+
+// Whether a file is one JSON array, not lines.
+static bool is_array(rot_input_format format)
+{
+    return format == ROT_INPUT_COCONUT || format == ROT_INPUT_PRONTOQA ||
+           format == ROT_INPUT_PROSQA || format == ROT_INPUT_SVAMP ||
+           format == ROT_INPUT_MULTIARITH;
 }
 
 // 1: the place of the next row of the open file; 0: the file has no more.
 static int next_place(rot_input *in, place *where, bool *too_long, rot_err *err)
 {
-    if (in->split->format == ROT_INPUT_COCONUT) {
+    if (is_array(in->split->format)) {
         rot_element element;
         int rc = rot_array_next(in->stream, &in->array, &in->element, &element, err);
         if (rc <= 0) return rc;
@@ -339,7 +439,9 @@ int rot_input_next(rot_input *in, rot_row *row, rot_err *err)
         *row = (rot_row){.index = in->next_index++,
                          .file = in->split->files[in->file - 1],
                          .line = where.line,
-                         .offset = where.offset};
+                         .offset = where.offset,
+                         .source = where.text,
+                         .n_source = where.n_bytes};
         rc = parse_row(in, &where, too_long, row, err);
         return rc < 0 ? rc : 1;
     }

@@ -1,5 +1,7 @@
 #include "pipeline/input_text.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_space(char c)
@@ -102,4 +104,18 @@ size_t rot_strip_calculator(rot_span text, char *out)
         out[n++] = text.text[i++];
     }
     return n;
+}
+
+void rot_number_text(double value, char out[40])
+{
+    char digits[32]; // "-d.ddde+xx"
+    int precision = 0;
+    do snprintf(digits, sizeof digits, "%.*e", precision, value);
+    while (strtod(digits, NULL) != value && precision++ < 17);
+    int exponent = atoi(strchr(digits, 'e') + 1);
+    if (exponent < -7 || exponent > 20)
+        snprintf(out, 40, "%s", digits);
+    else // as many digits behind the point as the shortest form has
+        snprintf(out, 40, "%.*f", precision > exponent ? precision - exponent : 0, value);
+    if (!strcmp(out, "-0")) strcpy(out, "0");
 }

@@ -20,5 +20,8 @@ bool rot_split_gsm8k_aug(rot_span line, rot_span *question, rot_span *trace, rot
 bool rot_find_boxed(rot_span text, rot_span *answer);
 // Copies `text` without its <<...>> marks; out holds text.n_bytes. Returns the length.
 size_t rot_strip_calculator(rot_span text, char *out);
+// A finite number as text that reads back as the same: as few digits as do, no exponent where the
+// number has at most 21 digits before the point and 7 zeros behind it, no point for a whole one.
+void rot_number_text(double value, char out[40]);
 
 #endif

@@ -304,7 +304,8 @@ const rot_key rot_split_keys[] = {
      SPLIT(format),
      0,
      0,
-     {"jsonl", "gsm8k", "gsm8k-aug", "math", "coconut"},
+     {"jsonl", "gsm8k", "gsm8k-aug", "math", "coconut", "gsm8k-aug-nl", "math-500", "svamp",
+      "gsm-hard", "multiarith", "prontoqa", "prosqa"},
      NULL,
      ROT_WHEN_ALWAYS,
      "format of the files (docs/input.md)"},
@@ -316,8 +317,9 @@ const rot_key rot_split_keys[] = {
      {0},
      "",
      ROT_WHEN_ALWAYS,
-     "name of the field with the id (jsonl: `id`, may be absent; others: none, the ordinal is the "
-     "id)"},
+     "name of the field with the id (jsonl: `id`, may be absent; math-500: `unique_id`; svamp: "
+     "`ID`; "
+     "others: none, the ordinal is the id)"},
     {"keys.question",
      ROT_KEY_STRING,
      SPLIT(key_question),
@@ -353,7 +355,7 @@ const rot_key rot_split_keys[] = {
      {0},
      "false",
      ROT_WHEN_ALWAYS,
-     "remove <<...>> from the trace (jsonl, gsm8k and coconut)"},
+     "remove <<...>> from the trace (jsonl, gsm8k, gsm8k-aug-nl and coconut)"},
 };
 const size_t rot_n_split_keys = sizeof rot_split_keys / sizeof *rot_split_keys;
 
@@ -462,6 +464,13 @@ static const char *const format_fields[][4] = {
     [ROT_INPUT_GSM8K_AUG] = {NULL, NULL, NULL, NULL},
     [ROT_INPUT_MATH] = {"", "problem", "solution", ""},
     [ROT_INPUT_COCONUT] = {"", "question", "steps", "answer"},
+    [ROT_INPUT_GSM8K_AUG_NL] = {"", "question", "cot", "answer"},
+    [ROT_INPUT_MATH_500] = {"unique_id", "problem", "solution", "answer"},
+    [ROT_INPUT_SVAMP] = {"ID", "Question", "Equation", "Answer"},
+    [ROT_INPUT_GSM_HARD] = {"", "input", "code", "target"},
+    [ROT_INPUT_MULTIARITH] = {"", "sQuestion", "lEquations", "lSolutions"},
+    [ROT_INPUT_PRONTOQA] = {"", "question", "steps", "answer"},
+    [ROT_INPUT_PROSQA] = {"", "question", "steps", "answer"},
 };
 
 static int field_index(const rot_key *key)
@@ -477,7 +486,8 @@ bool rot_split_key_applies(const rot_key *key, int format)
     int field = field_index(key);
     if (field >= 0) return format_fields[format][field] != NULL;
     if (strcmp(key->name, "strip_calculator")) return true;
-    return format == ROT_INPUT_JSONL || format == ROT_INPUT_GSM8K || format == ROT_INPUT_COCONUT;
+    return format == ROT_INPUT_JSONL || format == ROT_INPUT_GSM8K || format == ROT_INPUT_COCONUT ||
+           format == ROT_INPUT_GSM8K_AUG_NL;
 }
 
 const char *rot_split_key_default(const rot_key *key, int format)

@@ -35,7 +35,7 @@ typedef enum rot_key_when {
     ROT_WHEN_ENCODE  // the config has an encode section
 } rot_key_when;
 
-enum { ROT_KEY_MAX_WORDS = 8 };
+enum { ROT_KEY_MAX_WORDS = 12 };
 
 typedef struct rot_key {
     const char *name; // with dots; split keys without "splits.NAME."

@@ -21,7 +21,14 @@ typedef enum rot_input_format {
     ROT_INPUT_GSM8K,
     ROT_INPUT_GSM8K_AUG,
     ROT_INPUT_MATH,
-    ROT_INPUT_COCONUT
+    ROT_INPUT_COCONUT,
+    ROT_INPUT_GSM8K_AUG_NL,
+    ROT_INPUT_MATH_500,
+    ROT_INPUT_SVAMP,
+    ROT_INPUT_GSM_HARD,
+    ROT_INPUT_MULTIARITH,
+    ROT_INPUT_PRONTOQA,
+    ROT_INPUT_PROSQA
 } rot_input_format;
 
 typedef enum rot_policy { ROT_POLICY_FAIL, ROT_POLICY_SKIP } rot_policy;
@@ -34,7 +41,7 @@ typedef struct rot_split_config {
     // Names of the fields that hold id, question, cot, answer (keys: {cot: solution} renames), as
     // far as the format has them (docs/input.md). NULL: the format's default.
     const char *key_id, *key_question, *key_cot, *key_answer;
-    bool strip_calculator; // jsonl, gsm8k, coconut: remove <<...>> from the trace
+    bool strip_calculator; // jsonl, gsm8k, gsm8k-aug-nl, coconut: remove <<...>> from the trace
 } rot_split_config;
 
 typedef struct rot_config {
@@ -96,6 +103,8 @@ typedef struct rot_row {
                            // "duplicate-id", "format"
     const char *file;      // where it came from
     uint64_t line, offset; // of its first byte, in the decompressed file
+    const char *source;    // the row's n_source bytes as they lie there: a line, an element
+    size_t n_source;
 } rot_row;
 
 // ROT_ERR_MISSING: a file that is not there.

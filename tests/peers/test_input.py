@@ -1,16 +1,20 @@
 """Rows of the input readers against Python's json and re on real data, and the same files compressed."""
 import ctypes
+import decimal
 import gzip
 import json
 import os
 import pathlib
+import random
 import re
 
 import pytest
 import zstandard
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-FORMATS = {"jsonl": 0, "gsm8k": 1, "gsm8k-aug": 2, "math": 3, "coconut": 4}
+FORMATS = {name: i for i, name in enumerate((
+    "jsonl", "gsm8k", "gsm8k-aug", "math", "coconut", "gsm8k-aug-nl", "math-500", "svamp", "gsm-hard", "multiarith",
+    "prontoqa", "prosqa"))}
 
 
 class Err(ctypes.Structure):
@@ -27,7 +31,8 @@ class Row(ctypes.Structure):  # rot_row
     _fields_ = [("index", ctypes.c_uint64), *[(k, ctypes.c_void_p) for k in ("id", "question", "trace", "answer")],
                 *[("n_" + k, ctypes.c_size_t) for k in ("id", "question", "trace", "answer")],
                 ("bad", ctypes.c_char_p), ("bad_cause", ctypes.c_char_p), ("file", ctypes.c_char_p),
-                ("line", ctypes.c_uint64)]
+                ("line", ctypes.c_uint64), ("offset", ctypes.c_uint64), ("source", ctypes.c_void_p),
+                ("n_source", ctypes.c_size_t)]
 
 
 @pytest.fixture(scope="session")
@@ -139,6 +144,59 @@ def test_rot_jsonl(library, shared):
             own = row.get("id", str(i))
             want.append((own, row["question"], row["cot"], row["answer"]) if isinstance(own, str) else "key")
         assert read(library, [path], "jsonl") == want
+
+
+def test_gsm8k_aug_nl_numbers_its_rows(library, shared):
+    for path in sorted(shared.glob("data/gsm8k_aug_nl/*.jsonl")):
+        assert read(library, [path], "gsm8k-aug-nl") == [
+            (str(i), r["question"], r["cot"], r["answer"]) for i, r in enumerate(map(json.loads, lines(path)))]
+
+
+def number(value):
+    """The shortest decimal text that reads back as the same float, and no point in a whole number."""
+    text = format(decimal.Decimal(repr(value)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def test_math_500(library, shared):
+    path = shared / "data/math500/test.jsonl"
+    assert read(library, [path], "math-500") == [
+        (r["unique_id"], r["problem"], r["solution"], r["answer"]) for r in map(json.loads, lines(path))]
+
+
+def test_svamp(library, shared):
+    path = shared / "data/svamp/SVAMP.json"
+    want = []
+    for r in json.loads(path.read_text()):
+        body = r["Body"].strip()
+        body += "" if body[-1] in ".?!" else "."
+        want.append((r["ID"], f"{body} {r['Question'].strip()}", r["Equation"].strip(), number(r["Answer"])))
+    assert len(want) == 1000 and read(library, [path], "svamp") == want
+
+
+def test_gsm_hard(library, shared):
+    path = shared / "data/gsm_hard/gsmhardv2.jsonl"
+    want = [(str(i), r["input"], r["code"].strip(), number(r["target"])) for i, r in enumerate(map(json.loads, lines(path)))]
+    rows = read(library, [path], "gsm-hard")
+    assert rows == want and [float(r[3]) for r in rows] == [json.loads(line)["target"] for line in lines(path)]
+
+
+def test_multiarith(library, shared):
+    path = shared / "data/multiarith/MultiArith.json"
+    want = [(str(i), r["sQuestion"].strip(), r["lEquations"][0], number(r["lSolutions"][0]))
+            for i, r in enumerate(json.loads(path.read_text()))]
+    assert len(want) == 600 and read(library, [path], "multiarith") == want
+
+
+def test_numbers_of_any_size(library, tmp_path):
+    values = [0.0, -0.0, 0.1, 1 / 3, 5e-324, 1.7976931348623157e308, 1e21, 1e20, 123456789012345678, -2**53, 1e-7, 1e-8]
+    values += [random.Random(3).uniform(-1, 1) * 10.0**e for e in range(-12, 25)]
+    path = tmp_path / "x"
+    path.write_text("".join(json.dumps({"input": "q", "code": "c", "target": v}) + "\n" for v in values))
+    answers = [row[3] for row in read(library, [path], "gsm-hard")]
+    assert [type(v)(a) for a, v in zip(answers, values)] == values
+    assert all(a == (number(v) if v else "0") for a, v in zip(answers, values)
+               if isinstance(v, float) and (1e-7 <= abs(v) < 1e16 or v == 0))
 
 
 def test_other_sets_by_renamed_keys(library, shared):

@@ -14,6 +14,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "pipeline/input_text.h"
 #include "rotoscope/config.h"
 
 static char top[] = "/tmp/rot input XXXXXX";
@@ -277,6 +278,55 @@ static void coconut_rows(void **state)
     assert_non_null(strstr(last.message, first_file));
 }
 
+static void evaluation_sets(void **state)
+{
+    (void)state;
+    expect(ROT_INPUT_GSM8K_AUG_NL,
+           "{\"id\": 7, \"question\": \"q\", \"cot\": \"c\", \"answer\": \"1\"}", "0|q|c|1\n");
+    expect(ROT_INPUT_MATH_500,
+           "{\"unique_id\": \"u\", \"problem\": \"p\", \"solution\": \"s\", \"answer\": \"a\"}\n"
+           "{\"problem\": \"p\", \"solution\": \"\\\\boxed{1}\"}",
+           "u|p|s|a\n!key\n");
+#define SVAMP(body, answer)                                                                        \
+    "{\"Body\": \"" body                                                                           \
+    "\", \"Question\": \"q? \", \"Equation\": \" ( 1.0 - 2.0 )\", \"Answer\": " answer             \
+    ", \"ID\": \"i\"}"
+    expect(ROT_INPUT_SVAMP, "[" SVAMP("b", "-1.0") "]", "i|b. q?|( 1.0 - 2.0 )|-1\n");
+    expect(ROT_INPUT_SVAMP, "[" SVAMP(" b! ", "\"x\"") "]", "i|b! q?|( 1.0 - 2.0 )|x\n");
+    expect(ROT_INPUT_SVAMP, "[" SVAMP("b", "[1]") "]", "!key\n");
+    expect(ROT_INPUT_SVAMP, "[" SVAMP("b", "\"\\u0000\"") "]", "!nul\n");
+    expect(ROT_INPUT_GSM_HARD, "{\"input\": \"q\", \"code\": \"\\n c\\n\", \"target\": 2.5}\n",
+           "0|q|c|2.5\n");
+    expect(ROT_INPUT_GSM_HARD, "{\"input\": \"q\", \"code\": \"c\"}\n", "!key\n");
+    expect(ROT_INPUT_MULTIARITH,
+           "[{\"sQuestion\": \" q \", \"lEquations\": [\"X=1\"], \"lSolutions\": [1.0]},"
+           "{\"sQuestion\": \"q\", \"lEquations\": [\"X=1\"], \"lSolutions\": [1, 2]},"
+           "{\"sQuestion\": \"q\", \"lEquations\": {}, \"lSolutions\": [1]}]",
+           "0|q|X=1|1\n!key\n!key\n");
+    expect(ROT_INPUT_PROSQA, "[{\"question\": \"q\", \"steps\": [\"a\"], \"answer\": \"b\"}]",
+           "0|q|a|b\n");
+}
+
+static void numbers_are_short_and_exact(void **state)
+{
+    (void)state;
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = {{-9867630.0, "-9867630"},
+                 {0.1, "0.1"},
+                 {-0.0, "0"},
+                 {3.509e-07, "0.0000003509"},
+                 {1e21, "1e+21"},
+                 {1.5e-9, "1.5e-09"},
+                 {14053029.666666666, "14053029.666666666"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[40];
+        rot_number_text(cases[i].value, text);
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
 static void long_traces_and_lines(void **state)
 {
     (void)state;
@@ -492,6 +542,8 @@ int main(void)
         cmocka_unit_test(gsm8k_aug_rows),
         cmocka_unit_test(math_answers),
         cmocka_unit_test(coconut_rows),
+        cmocka_unit_test(evaluation_sets),
+        cmocka_unit_test(numbers_are_short_and_exact),
         cmocka_unit_test(long_traces_and_lines),
         cmocka_unit_test(compressed_files_give_the_same_rows),
         cmocka_unit_test(broken_compression_is_an_error_after_the_rows_before),
