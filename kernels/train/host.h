@@ -1,0 +1,35 @@
+// What the backends of training that compute on the processor share: all take the drivers of ops.c
+// and attention.c and bring their own matrix products.
+#ifndef ROT_KERNELS_TRAIN_HOST_H
+#define ROT_KERNELS_TRAIN_HOST_H
+
+#include "base/cpu.h"
+#include "kernels/train.h"
+#include "kernels/train/rows.h"
+
+typedef struct rot_train_host {
+    rot_train base;
+    const rot_train_rows *rows;
+    rot_cpu cpu;
+    unsigned char *space; // grows before a parallel region, stays until the backend closes
+    size_t space_bytes;
+} rot_train_host;
+
+// Work space of n_bytes, shared by the calls: what the last one left is gone. NULL: no memory.
+void *rot_train_space(rot_train_host *host, size_t n_bytes, rot_err *err);
+// Fills in everything but the matrix products, weights and close.
+void rot_train_host_ops(rot_train_ops *ops);
+
+// attention.c
+int rot_train_attention_forward(rot_train *train, const rot_train_attention *shape, const float *q,
+                                const float *k, const float *v, float *out, float *lse,
+                                rot_err *err);
+int rot_train_attention_backward(rot_train *train, const rot_train_attention *shape,
+                                 const int32_t *first, const float *q, const float *k,
+                                 const float *v, const float *out, const float *lse,
+                                 const float *dout, float *dq, float *dk, float *dv, rot_err *err);
+
+// ref.c
+int rot_train_ref_open(const rot_cpu *cpu, rot_train **out, rot_err *err);
+
+#endif
