@@ -6,7 +6,7 @@
 
 #include "cli/cli.h"
 
-enum { KEY_GEOMETRY = 1, KEY_DTYPE, KEY_BACKEND, KEY_PIXELS };
+enum { KEY_GEOMETRY = 1, KEY_DTYPE, KEY_BACKEND, KEY_PIXELS, KEY_DEEPSTACK };
 enum { BATCH_IMAGES = 64, BATCH_PATCHES = 16384 }; // what is in memory at once
 
 static const struct argp_option options[] = {
@@ -15,6 +15,7 @@ static const struct argp_option options[] = {
     {"geometry", KEY_GEOMETRY, "NAME", 0, "released (default), patch16 or native", 0},
     {"dtype", KEY_DTYPE, "TYPE", 0, "bf16 (default) or f32: arithmetic and output", 0},
     {"backend", KEY_BACKEND, "NAME", 0, "auto (default), ref, onednn or amx", 0},
+    {"deepstack", KEY_DEEPSTACK, 0, 0, "the deepstack taps too: STEM.deepstack.0, .1, ...", 0},
     {"pixels", KEY_PIXELS, 0, 0, "write the tower's input instead: STEM.pixels and STEM.grid", 0},
     {0}};
 
@@ -75,11 +76,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_BACKEND: args->encoder.backend = arg; return 0;
     case KEY_PIXELS: args->pixels = true; return 0;
+    case KEY_DEEPSTACK: args->encoder.deepstack = true; return 0;
     case ARGP_KEY_ARG: add_input(args, arg); return 0;
     case ARGP_KEY_END:
         if (!args->encoder.checkpoint) argp_error(state, "-m DIR is missing");
         if (!args->output) argp_error(state, "-o OUT.safetensors is missing");
         if (!args->n_inputs) argp_error(state, "which images?");
+        if (args->pixels && args->encoder.deepstack)
+            argp_error(state, "--pixels runs no tower: --deepstack has no effect");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -147,17 +151,30 @@ static size_t features(const rot_preprocessor *p)
     return (size_t)(3 * p->temporal * p->patch_px * p->patch_px);
 }
 
+// The embeddings of one image, then each tap.
+static int declare_embeddings(const encode_args *args, const rot_encoder_info *info,
+                              const input *at, rot_tensor_file *file, rot_err *err)
+{
+    const char *dtype = args->encoder.dtype == ROT_DTYPE_F32 ? "F32" : "BF16";
+    const int64_t shape[] = {at->grid.k, info->out_width};
+    for (int i = 0; i <= info->n_taps; i++) {
+        char name[4096 + 32];
+        if (i)
+            snprintf(name, sizeof name, "%.4000s.deepstack.%d", at->stem, i - 1);
+        else
+            snprintf(name, sizeof name, "%.4000s", at->stem);
+        if (rot_tensor_file_declare(file, name, dtype, shape, 2, err) < 0) return err->code;
+    }
+    return 0;
+}
+
 static int declare(const encode_args *args, const rot_encoder_info *info, rot_tensor_file *file,
                    rot_err *err)
 {
     for (size_t i = 0; i < args->n_inputs; i++) {
         const input *at = &args->inputs[i];
         if (!args->pixels) {
-            const int64_t shape[] = {at->grid.k, info->out_width};
-            if (rot_tensor_file_declare(file, at->stem,
-                                        args->encoder.dtype == ROT_DTYPE_F32 ? "F32" : "BF16",
-                                        shape, 2, err) < 0)
-                return err->code;
+            if (declare_embeddings(args, info, at, file, err) < 0) return err->code;
             continue;
         }
         char name[4096 + 16];
@@ -218,26 +235,43 @@ static size_t batch_size(const encode_args *args, size_t first)
     return n;
 }
 
+// Rows (k, (1 + taps) d) of one image as 1 + taps tensors (k, d).
+static int write_planes(const rot_encoder_info *info, size_t k, size_t plane_bytes,
+                        const unsigned char *rows, rot_tensor_file *file, rot_err *err)
+{
+    size_t n_planes = (size_t)(1 + info->n_taps);
+    if (n_planes == 1) return rot_tensor_file_write(file, rows, k * plane_bytes, err);
+    for (size_t p = 0; p < n_planes; p++)
+        for (size_t i = 0; i < k; i++)
+            if (rot_tensor_file_write(file, rows + (i * n_planes + p) * plane_bytes, plane_bytes,
+                                      err) < 0)
+                return err->code;
+    return 0;
+}
+
 static int write_batch(const encode_args *args, size_t first, size_t n,
                        const rot_encoder_info *info, rot_encoder *encoder, rot_tensor_file *file)
 {
     rot_image images[BATCH_IMAGES] = {0};
     rot_grid grids[BATCH_IMAGES];
     rot_err err = {0};
-    size_t n_bytes = 0;
+    size_t n_bytes = 0,
+           plane = (size_t)info->out_width * (args->encoder.dtype == ROT_DTYPE_F32 ? 4 : 2),
+           row = plane * (size_t)(1 + info->n_taps);
     int code = 0;
     for (size_t i = 0; i < n && !code; i++) {
         grids[i] = args->inputs[first + i].grid;
-        n_bytes += (size_t)grids[i].k * (size_t)info->out_width *
-                   (args->encoder.dtype == ROT_DTYPE_F32 ? 4 : 2);
+        n_bytes += (size_t)grids[i].k * row;
         code = read_again(&args->inputs[first + i], &images[i]);
     }
-    void *out = code ? NULL : malloc(n_bytes);
+    unsigned char *out = code ? NULL : malloc(n_bytes), *at = out;
     if (!code && !out)
         code = cli_fail(&(rot_err){.code = ROT_ERR_NO_MEMORY, .message = "out of memory"});
-    if (!code && (rot_encoder_encode(encoder, images, grids, n, out, &err) < 0 ||
-                  rot_tensor_file_write(file, out, n_bytes, &err) < 0))
+    if (!code && rot_encoder_encode(encoder, images, grids, n, out, &err) < 0)
         code = cli_fail(&err);
+    for (size_t i = 0; i < n && !code; at += (size_t)grids[i++].k * row)
+        if (write_planes(info, (size_t)grids[i].k, plane, at, file, &err) < 0)
+            code = cli_fail(&err);
     free(out);
     for (size_t i = 0; i < n; i++)
         if (images[i].pixels) rot_image_release(&images[i]);

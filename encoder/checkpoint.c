@@ -193,14 +193,15 @@ static void add_config(rot_sha256 *hash, const rot_vision_config *c)
     for (int i = 0; i < c->n_full; i++) rot_sha256_u64(hash, (uint64_t)c->full[i]);
 }
 
-int rot_checkpoint_hash(const rot_checkpoint *checkpoint, char hex[65], rot_err *err)
+int rot_checkpoint_hash(const rot_checkpoint *checkpoint, bool with_taps, char hex[65],
+                        rot_err *err)
 {
     rot_sha256 *hash = rot_sha256_new();
     if (!hash) return rot_no_memory(err, 0, "a hash");
     for (size_t i = 0; i < checkpoint->n_entries; i++) {
         const struct entry *entry = &checkpoint->entries[i];
         const rot_tensor *tensor = entry->tensor;
-        if (!entry->counts) continue;
+        if (!entry->counts && !with_taps) continue;
         const char *type = rot_tensor_type_name(tensor->type);
         rot_sha256_field(hash, entry->name, strlen(entry->name));
         rot_sha256_field(hash, type, strlen(type));

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/threads.h"
 #include "encoder/checkpoint.h"
+#include "encoder/checkpoint_config.h"
 #include "encoder/tower.h"
 #include "kernels/backend.h"
 
@@ -21,7 +22,7 @@ struct rot_encoder {
     uint8_t background[3];
     rot_dtype dtype;
     int threads;
-    size_t patch_values, out_width;
+    size_t patch_values, row_width; // of a merged token: d, or d and its taps
     rot_backend *backend;
     rot_tower *tower;
     float *pixels; // (capacity, patch_values)
@@ -49,12 +50,30 @@ static int precision_of(rot_dtype dtype, rot_precision *out, rot_err *err)
     return 0;
 }
 
+static int check_taps(const rot_vision_config *config, const char *dir, rot_err *err)
+{
+    if (config->n_taps > 0) return 0;
+    ROT_FAIL(err, ROT_ERR_USAGE, "%s: a tower of model_type \"%s\" has no deepstack taps", dir,
+             config->model_type);
+}
+
+int rot_encoder_taps(const char *checkpoint, int32_t *n_taps, rot_err *err)
+{
+    rot_vision_config config;
+    *n_taps = 0;
+    ROT_TRY(rot_checkpoint_read_config(checkpoint, &config, err));
+    *n_taps = config.n_taps;
+    return check_taps(&config, checkpoint, err);
+}
+
 static int open_checkpoint(const rot_encoder_options *options, rot_checkpoint **out, rot_err *err)
 {
     *out = NULL;
     if (!options->checkpoint) ROT_FAIL(err, ROT_ERR_USAGE, "no checkpoint is named");
     ROT_TRY(rot_checkpoint_open(options->checkpoint, out, err));
     int rc = rot_geometry_check(options->geometry, rot_checkpoint_preprocessor(*out), err);
+    if (rc == 0 && options->deepstack)
+        rc = check_taps(rot_checkpoint_config(*out), options->checkpoint, err);
     if (rc < 0) rot_checkpoint_close(out);
     return rc;
 }
@@ -79,7 +98,9 @@ int rot_encoder_inspect(const rot_encoder_options *options, bool with_hash, rot_
     out->mlp_products = rot_tower_family_of(c->model_type)->gated ? 3 : 2;
     out->n_parameters = rot_checkpoint_parameters(checkpoint);
     out->preprocessor = *rot_checkpoint_preprocessor(checkpoint);
-    if (with_hash) rc = rot_checkpoint_hash(checkpoint, out->weights_sha256, err);
+    if (options->deepstack) out->n_taps = c->n_taps;
+    if (with_hash)
+        rc = rot_checkpoint_hash(checkpoint, options->deepstack, out->weights_sha256, err);
     rot_checkpoint_close(&checkpoint);
     return rc;
 }
@@ -103,8 +124,8 @@ int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_
     encoder->preprocessor = *rot_checkpoint_preprocessor(checkpoint);
     encoder->patch_values =
         (size_t)c->in_channels * (size_t)c->temporal * (size_t)(c->patch_px * c->patch_px);
-    encoder->out_width = (size_t)c->out_width;
-    ROT_GO(rot_tower_open(checkpoint, encoder->backend, &encoder->tower, err));
+    encoder->row_width = (size_t)(c->out_width * (1 + (options->deepstack ? c->n_taps : 0)));
+    ROT_GO(rot_tower_open(checkpoint, encoder->backend, options->deepstack, &encoder->tower, err));
     *out = encoder;
     encoder = NULL;
 done:
@@ -200,7 +221,7 @@ int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_
         ROT_TRY(reserve_pixels(encoder, rows, err));
         ROT_TRY(resample(encoder, images + i, grids + i, count, i, err));
         ROT_TRY(rot_tower_run(encoder->tower, encoder->pixels, grids + i, count, to, err));
-        for (size_t k = 0; k < count; k++) to += (size_t)grids[i + k].k * encoder->out_width * elem;
+        for (size_t k = 0; k < count; k++) to += (size_t)grids[i + k].k * encoder->row_width * elem;
         i += count;
     }
     return 0;

@@ -33,6 +33,7 @@ static const char *const stage_names[N_STAGES] = {
     [STAGE_GATE] = "mlp gate",
     [STAGE_FC2] = "mlp fc2",
     [STAGE_MERGER] = "merger",
+    [STAGE_TAPS] = "deepstack mergers",
     [STAGE_DOWNLOAD] = "download",
 };
 
@@ -95,12 +96,15 @@ static int reserve(rot_tower *tower, size_t rows, rot_err *err)
         {tower->family->gated ? &tower->gates : NULL, ROT_ELEM_ACT, rows, 2 * (size_t)c->mlp_width},
         {&tower->cosines, ROT_ELEM_F32, rows, half},
         {&tower->sines, ROT_ELEM_F32, rows, half},
-        {&tower->out, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width},
+        {&tower->merger.out, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width},
     };
     for (size_t i = 0; i < sizeof plan / sizeof *plan; i++)
         if (plan[i].buffer)
             ROT_TRY(b->ops->buffer_new(b, plan[i].elem, plan[i].rows, plan[i].width, plan[i].buffer,
                                        err));
+    for (int i = 0; i < tower->n_taps; i++)
+        ROT_TRY(b->ops->buffer_new(b, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width,
+                                   &tower->taps[i].out, err));
     tower->capacity = rows;
     return 0;
 }
@@ -120,16 +124,22 @@ size_t rot_tower_rows(const rot_tower *tower)
     return rows < 256 ? 256 : rows;
 }
 
-static void norm(rot_tower *tower, const rot_tower_norm *weights, size_t rows, rot_buffer *to,
-                 double *since)
+// Of x seen as (rows, width).
+static void norm_wide(rot_tower *tower, const rot_tower_norm *weights, size_t rows, size_t width,
+                      rot_buffer *to)
 {
     rot_backend *b = tower->backend;
-    size_t width = (size_t)tower->config.width;
     float eps = tower->config.norm_eps;
     if (tower->family->rms)
         b->ops->rms_norm(b, rows, width, eps, tower->x, weights->gamma, to);
     else
         b->ops->layer_norm(b, rows, width, eps, tower->x, weights->gamma, weights->beta, to);
+}
+
+static void norm(rot_tower *tower, const rot_tower_norm *weights, size_t rows, rot_buffer *to,
+                 double *since)
+{
+    norm_wide(tower, weights, rows, (size_t)tower->config.width, to);
     book(tower, STAGE_NORM, since, 0);
 }
 
@@ -193,31 +203,65 @@ static int pick_features(rot_tower *tower, const rot_tower_order *order, double 
     return 0;
 }
 
-// out = fc2(gelu(fc1(norm(x) seen as (rows / 4, 4 width)))): the norm comes before the reshape
-static int run_merger(rot_tower *tower, const rot_tower_order *order, double *since, rot_err *err)
+// out = fc2(gelu(fc1(h seen as (tokens, 4 width))))
+static int run_products(rot_tower *tower, int stage, const rot_tower_merger *m, size_t tokens,
+                        double *since, rot_err *err)
 {
     const rot_vision_config *c = &tower->config;
     size_t wide = (size_t)(c->merge * c->merge) * (size_t)c->width;
+    ROT_TRY(linear(tower, stage, since, m->fc1, wide, tower->between, tokens, tower->h,
+                   tower->hidden, err));
+    return linear(tower, stage, since, m->fc2, tower->between, (size_t)c->out_width, tokens,
+                  tower->hidden, m->out, err);
+}
+
+// The norm comes before four rows are seen as one.
+static int run_merger(rot_tower *tower, const rot_tower_order *order, double *since, rot_err *err)
+{
     if (tower->family->merger_norm)
-        norm(tower, &tower->merger_norm, order->rows, tower->h, since);
+        norm(tower, &tower->merger.norm, order->rows, tower->h, since);
     else
         ROT_TRY(pick_features(tower, order, since, err));
-    ROT_TRY(linear(tower, STAGE_MERGER, since, tower->merger_fc1, wide, tower->between,
-                   order->tokens, tower->h, tower->hidden, err));
-    return linear(tower, STAGE_MERGER, since, tower->merger_fc2, tower->between,
-                  (size_t)c->out_width, order->tokens, tower->hidden, tower->out, err);
+    return run_products(tower, STAGE_MERGER, &tower->merger, order->tokens, since, err);
+}
+
+// The norm comes after four rows are seen as one. transformers 4.57.6, Qwen3VLVisionPatchMerger
+// with use_postshuffle_norm.
+static int run_tap(rot_tower *tower, const rot_tower_merger *tap, const rot_tower_order *order,
+                   double *since, rot_err *err)
+{
+    const rot_vision_config *c = &tower->config;
+    size_t wide = (size_t)(c->merge * c->merge) * (size_t)c->width;
+    norm_wide(tower, &tap->norm, order->tokens, wide, tower->h);
+    return run_products(tower, STAGE_TAPS, tap, order->tokens, since, err);
+}
+
+// Output `plane` of every merged token: 0 the embedding, then the taps.
+static void download_plane(rot_tower *tower, const rot_tower_order *order, const rot_buffer *from,
+                           int plane, unsigned char *out)
+{
+    rot_backend *b = tower->backend;
+    const size_t bytes =
+        (size_t)tower->config.out_width * (b->precision == ROT_PRECISION_BF16 ? 2 : 4);
+    const size_t stride = bytes * (size_t)(1 + tower->n_taps);
+    for (size_t i = 0; i < order->out.n; i++) {
+        const rot_run *run = &order->out.at[i];
+        unsigned char *to = out + run->to * stride + (size_t)plane * bytes;
+        if (stride == bytes)
+            b->ops->download(b, from, run->from, run->n, to);
+        else
+            for (size_t k = 0; k < run->n; k++)
+                b->ops->download(b, from, run->from + k, 1, to + k * stride);
+    }
 }
 
 static void download(rot_tower *tower, const rot_tower_order *order, void *out)
 {
-    rot_backend *b = tower->backend;
     const size_t width = (size_t)tower->config.out_width;
-    const bool bf16 = b->precision == ROT_PRECISION_BF16;
-    unsigned char *to = out;
-    for (size_t i = 0; i < order->out.n; i++) {
-        const rot_run *run = &order->out.at[i];
-        b->ops->download(b, tower->out, run->from, run->n, to + run->to * width * (bf16 ? 2 : 4));
-    }
+    const bool bf16 = tower->backend->precision == ROT_PRECISION_BF16;
+    download_plane(tower, order, tower->merger.out, 0, out);
+    for (int i = 0; i < tower->n_taps; i++)
+        download_plane(tower, order, tower->taps[i].out, 1 + i, out);
     for (size_t i = 0; i < order->newlines.n; i++)
         for (size_t c = 0; c < width; c++) {
             size_t at = order->newlines.at[i].to * width + c; // runs of one row: rows are between
@@ -245,8 +289,11 @@ int rot_tower_run(rot_tower *tower, const float *pixels, const rot_grid *grids, 
     ROT_GO(linear(tower, STAGE_PATCH, &since, tower->patch, tower->patch_values, (size_t)c->width,
                   order.rows, tower->pixels, tower->x, err));
     if (tower->family->pre_norm) norm(tower, &tower->pre_norm, order.rows, tower->x, &since);
-    for (int i = 0; i < c->used_depth; i++)
+    for (int i = 0, tap = 0; i < c->used_depth; i++) {
         ROT_GO(run_block(tower, &tower->blocks[i], &order, &since, err));
+        if (tap < tower->n_taps && tower->taps[tap].block == i)
+            ROT_GO(run_tap(tower, &tower->taps[tap++], &order, &since, err));
+    }
     ROT_GO(run_merger(tower, &order, &since, err));
     download(tower, &order, out);
     book(tower, STAGE_DOWNLOAD, &since, 0);

@@ -13,8 +13,8 @@ typedef struct rot_tower rot_tower;
 // ROT_ERR_FORMAT: a value that is not finite (or not in bfloat16 where that is the precision),
 // named. ROT_ERR_UNSUPPORTED: a model_type without a family. The tower uses `backend` and does not
 // own it.
-int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, rot_tower **out,
-                   rot_err *err);
+int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, bool deepstack,
+                   rot_tower **out, rot_err *err);
 void rot_tower_close(rot_tower **tower);
 
 // ROT_ERR_UNSUPPORTED unless there is a family for this model_type; the message lists those there
@@ -26,7 +26,8 @@ int rot_tower_supports(const char *model_type, rot_err *err);
 size_t rot_tower_rows(const rot_tower *tower);
 
 // One packed batch. pixels (sum of n_patches, patch values) as rot_geometry_pixels writes them,
-// image after image; out (sum of K, out_width) in the backend's ACT type: float32 or bfloat16.
+// image after image; out (sum of K, out_width), with deepstack (sum of K, (1 + taps) out_width), in
+// the backend's ACT type: float32 or bfloat16.
 int rot_tower_run(rot_tower *tower, const float *pixels, const rot_grid *grids, size_t n, void *out,
                   rot_err *err);
 

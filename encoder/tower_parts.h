@@ -18,6 +18,14 @@ typedef struct rot_tower_block {
     bool windows;     // attention within windows
 } rot_tower_block;
 
+// From the residual stream after a block, or after the last one, to rows of the output.
+typedef struct rot_tower_merger {
+    int block;             // a tap's; the norm comes after the merge there
+    rot_tower_norm norm;   // none: a projector
+    rot_linear *fc1, *fc2; // 4 width -> between -> out_width
+    rot_buffer *out;       // ACT (rows / merge^2, out_width)
+} rot_tower_merger;
+
 enum {
     STAGE_TABLES,
     STAGE_UPLOAD,
@@ -31,6 +39,7 @@ enum {
     STAGE_GATE,
     STAGE_FC2,
     STAGE_MERGER,
+    STAGE_TAPS,
     STAGE_DOWNLOAD,
     N_STAGES
 };
@@ -46,9 +55,10 @@ struct rot_tower {
     rot_linear *patch;       // patch_values -> width, adds to the positions
     rot_tower_norm pre_norm; // of the residual stream, before the first block
     rot_tower_block *blocks;
-    rot_tower_norm merger_norm;
-    size_t between;                      // width of the merger's middle
-    rot_linear *merger_fc1, *merger_fc2; // 4 width -> between -> out_width
+    size_t between; // width of the merger's middle
+    rot_tower_merger merger;
+    rot_tower_merger taps[ROT_MAX_LISTED]; // (n_taps) in the order of their blocks
+    int n_taps;                            // 0 unless asked for
     // activations for `capacity` patch rows
     size_t capacity;
     rot_buffer *pixels;          // ACT (rows, patch_values)
@@ -57,7 +67,6 @@ struct rot_tower {
     rot_buffer *qkv, *hidden;    // ACT (rows, 3 width), (rows, mlp_width)
     rot_buffer *gates;           // ACT (rows, 2 mlp_width), or NULL
     rot_buffer *cosines, *sines; // F32 (rows, head_dim / 2)
-    rot_buffer *out;             // ACT (rows / merge^2, out_width)
     rot_encoder_stage stages[N_STAGES];
 };
 

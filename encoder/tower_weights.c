@@ -116,16 +116,21 @@ static int read_vector(const loader *l, const char *name, size_t n, rot_buffer *
     return rc;
 }
 
-static int read_norm(const loader *l, const char *format, int block, rot_tower_norm *out)
+static int read_wide_norm(const loader *l, const char *format, int block, size_t n,
+                          rot_tower_norm *out)
 {
     char full[NAME_BYTES];
-    size_t n = (size_t)l->tower->config.width;
     if (!format) return 0;
     name_of(full, format, block, ".weight");
     ROT_TRY(read_vector(l, full, n, &out->gamma));
     if (l->tower->family->rms) return 0;
     name_of(full, format, block, ".bias");
     return read_vector(l, full, n, &out->beta);
+}
+
+static int read_norm(const loader *l, const char *format, int block, rot_tower_norm *out)
+{
+    return read_wide_norm(l, format, block, (size_t)l->tower->config.width, out);
 }
 
 static int read_block(const loader *l, int i, rot_tower_block *block)
@@ -169,6 +174,21 @@ static int read_positions(const loader *l)
     return 0;
 }
 
+static int read_tap(const loader *l, int i, rot_tower_merger *tap)
+{
+    const rot_tower *t = l->tower;
+    const rot_vision_config *c = &t->config;
+    char names[3][NAME_BYTES];
+    static const char *const endings[] = {".norm", ".linear_fc1", ".linear_fc2"};
+    for (int k = 0; k < 3; k++) snprintf(names[k], NAME_BYTES, "%s%s", t->family->tap, endings[k]);
+    const char *in = names[1], *out = names[2];
+    tap->block = c->taps[i];
+    ROT_TRY(read_wide_norm(l, names[0], i, t->between, &tap->norm));
+    ROT_TRY(read_linear(l, &in, 1, i, t->between, t->between, true, t->family->merger, &tap->fc1));
+    return read_linear(l, &out, 1, i, t->between, (size_t)c->out_width, true, ROT_EPILOGUE_NONE,
+                       &tap->fc2);
+}
+
 static int read_all(const loader *l)
 {
     rot_tower *t = l->tower;
@@ -183,17 +203,18 @@ static int read_all(const loader *l)
     ROT_TRY(read_positions(l));
     ROT_TRY(read_norm(l, f->pre_norm, 0, &t->pre_norm));
     for (int i = 0; i < c->used_depth; i++) ROT_TRY(read_block(l, i, &t->blocks[i]));
-    ROT_TRY(read_norm(l, f->merger_norm, 0, &t->merger_norm));
+    ROT_TRY(read_norm(l, f->merger_norm, 0, &t->merger.norm));
     t->between = f->merger_norm ? wide : (size_t)c->out_width;
-    ROT_TRY(read_linear(l, &f->merger_in, 1, 0, wide, t->between, true, f->merger, &t->merger_fc1));
+    ROT_TRY(read_linear(l, &f->merger_in, 1, 0, wide, t->between, true, f->merger, &t->merger.fc1));
     ROT_TRY(read_linear(l, &f->merger_out, 1, 0, t->between, (size_t)c->out_width, true,
-                        ROT_EPILOGUE_NONE, &t->merger_fc2));
+                        ROT_EPILOGUE_NONE, &t->merger.fc2));
+    for (int i = 0; i < t->n_taps; i++) ROT_TRY(read_tap(l, i, &t->taps[i]));
     if (!f->newline) return 0;
     return read_floats(l, f->newline, (size_t)c->out_width, &t->newline);
 }
 
-int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, rot_tower **out,
-                   rot_err *err)
+int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, bool deepstack,
+                   rot_tower **out, rot_err *err)
 {
     *out = NULL;
     const rot_vision_config *c = rot_checkpoint_config(checkpoint);
@@ -203,6 +224,7 @@ int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, rot_t
     tower->backend = backend;
     tower->family = rot_tower_family_of(c->model_type);
     tower->config = *c;
+    tower->n_taps = deepstack ? c->n_taps : 0;
     tower->patch_values =
         (size_t)c->in_channels * (size_t)c->temporal * (size_t)c->patch_px * (size_t)c->patch_px;
     while ((tower->side + 1) * (tower->side + 1) <= c->n_positions) tower->side++;
@@ -219,14 +241,25 @@ static void free_norm(rot_backend *b, rot_tower_norm *norm)
     b->ops->buffer_free(b, norm->beta);
 }
 
+static void free_merger(rot_backend *b, rot_tower_merger *merger)
+{
+    b->ops->linear_free(b, merger->fc1);
+    b->ops->linear_free(b, merger->fc2);
+    free_norm(b, &merger->norm);
+}
+
 void rot_tower_free_buffers(rot_tower *tower)
 {
     rot_buffer **all[] = {&tower->pixels, &tower->x,       &tower->h,     &tower->q,
                           &tower->k,      &tower->v,       &tower->qkv,   &tower->hidden,
-                          &tower->gates,  &tower->cosines, &tower->sines, &tower->out};
+                          &tower->gates,  &tower->cosines, &tower->sines, &tower->merger.out};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         tower->backend->ops->buffer_free(tower->backend, *all[i]);
         *all[i] = NULL;
+    }
+    for (int i = 0; i < tower->n_taps; i++) {
+        tower->backend->ops->buffer_free(tower->backend, tower->taps[i].out);
+        tower->taps[i].out = NULL;
     }
     tower->capacity = 0;
 }
@@ -245,9 +278,8 @@ void rot_tower_close(rot_tower **tower)
         free_norm(b, &block->norm2);
     }
     b->ops->linear_free(b, t->patch);
-    b->ops->linear_free(b, t->merger_fc1);
-    b->ops->linear_free(b, t->merger_fc2);
-    free_norm(b, &t->merger_norm);
+    free_merger(b, &t->merger);
+    for (int i = 0; i < t->n_taps; i++) free_merger(b, &t->taps[i]);
     free_norm(b, &t->pre_norm);
     rot_free(t->newline);
     rot_free(t->positions);

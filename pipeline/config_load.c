@@ -162,6 +162,12 @@ static int check_pairs(const rot_node *root, const rot_config *config, rot_err *
                  "%s: render.width_px: %d leaves no room within render.padding_px: %d",
                  where_of(root, "render.width_px", "render.padding_px"), config->render.width_px,
                  config->render.padding_px);
+    rot_err why = {0};
+    int32_t n_taps; // a checkpoint that cannot be read is said when it is opened
+    if (config->encode.deepstack &&
+        rot_encoder_taps(config->encode.checkpoint, &n_taps, &why) == ROT_ERR_USAGE)
+        ROT_FAIL(err, ROT_ERR_CONFIG, "%s: encode.deepstack: %s",
+                 where_of(root, "encode.deepstack", "encode"), why.message);
     return 0;
 }
 

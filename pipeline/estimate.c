@@ -20,7 +20,8 @@ double rot_tower_flop(const rot_encoder_info *info, const rot_grid *grid)
     double block =
         2 * d * (3 * d) + 2 * d * d + info->mlp_products * 2 * d * m + 4 * span * d; // a patch row
     return s * (info->depth * block + 2 * patch_values * d) +
-           grid->k * (2 * merged * merged + 2 * merged * info->out_width);
+           (1 + info->n_taps) * (double)grid->k *
+               (2 * merged * merged + 2 * merged * info->out_width);
 }
 
 static void rate_key(const rot_job *job, const rot_encoder_info *info, char key[256])
@@ -147,7 +148,8 @@ static json_t *cost_json(rot_job *job, const rot_encoder_info *info, const cost 
     json_object_set_new(out, "patches", json_real(c->patches));
     json_object_set_new(out, "merged_tokens", json_real(c->k));
     json_object_set_new(out, "too_large", json_integer((json_int_t)c->too_large));
-    json_object_set_new(out, "embeds_bytes", json_real(c->k * info->out_width * (double)element));
+    json_object_set_new(out, "embeds_bytes",
+                        json_real(c->k * info->out_width * (1 + info->n_taps) * (double)element));
     json_object_set_new(out, "tflop", json_real(c->flop * 1e-12));
     // No figure without a measurement: the rate is known once a build with this backend has run
     // here.

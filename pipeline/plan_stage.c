@@ -141,7 +141,7 @@ int rot_job_encoder_info(rot_job *job, rot_encoder_info *out, rot_err *err)
     const rot_encoder_options *options = &job->config->encode;
     char *key = NULL;
     rot_str s = {0};
-    rot_str_puts(&s, "weights 1 ");
+    rot_str_puts(&s, options->deepstack ? "weights 1 deepstack " : "weights 1 ");
     int rc = add_checkpoint_files(&s, options->checkpoint, err);
     if (rc < 0) {
         rot_str_free(&s);
@@ -207,6 +207,8 @@ int rot_plan_embeds(rot_job *job, const rot_split_config *split, const rot_scan 
         json_object_set_new(content, "background",
                             json_pack("[i,i,i]", options->background[0], options->background[1],
                                       options->background[2]));
+    if (content && options->deepstack)
+        json_object_set_new(content, "deepstack", json_integer(info.n_taps));
     return finish_plan(job, "embeds", split->name, job->config->embeds_codec, scan->rows, content,
                        out, err);
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -142,17 +144,29 @@ static int find_stages(rot_reader *r, const rot_dataset *dataset, const char *pa
     return 0;
 }
 
+static uint32_t taps_of(const char *content)
+{
+    json_t *all = json_loads(content, 0, NULL);
+    json_int_t n = json_integer_value(json_object_get(all, "deepstack"));
+    json_decref(all);
+    return n > 0 && n < 1000 ? (uint32_t)n : 0;
+}
+
 // The dtype and width of embeddings, which are the same for all samples: from the first.
 static int look_at_embeds(rot_reader *r, rot_stage *stage, rot_err *err)
 {
     r->info.embeds_dtype = ROT_DTYPE_BF16;
     r->info.embeds_codec = rot_stage_get_info(stage)->layout.codec;
+    r->info.embeds_taps = taps_of(rot_stage_get_info(stage)->content);
     for (uint64_t row = 0; row < r->info.rows && r->info.samples; row++) {
         rot_record record;
         ROT_TRY(rot_stage_peek(stage, row, &record, err));
         if (record.kind != ROT_KIND_EMBEDS) continue;
         r->info.embeds_dtype = record.dtype;
         r->info.embeds_width = record.shape[1];
+        if (record.shape[1] % (1 + r->info.embeds_taps))
+            ROT_FAIL(err, ROT_ERR_CORRUPT, "%s: rows of %u are no embedding and %u taps",
+                     r->dirs[2], record.shape[1], r->info.embeds_taps);
         break;
     }
     return 0;

@@ -29,6 +29,7 @@ typedef struct rot_encoder_options {
     rot_dtype dtype;        // ROT_DTYPE_BF16 or ROT_DTYPE_F32: arithmetic and output
     uint8_t background[3];  // pads the native geometry; white
     int threads;            // 0: as many as rot_threads_available()
+    bool deepstack;         // the deepstack taps too, behind the embedding of each merged token
 } rot_encoder_options;
 
 // The values named above; no checkpoint.
@@ -49,18 +50,24 @@ typedef struct rot_encoder_info {
 // Reads headers and resolves the backend; hashes the weights only if `with_hash` (reads every
 // byte). ROT_ERR_MISSING: no checkpoint folder, no config.json, no safetensors. ROT_ERR_FORMAT: a
 // tensor that is missing, misshapen, of a wrong type or truncated, named. ROT_ERR_UNSUPPORTED:
-// model_type (says which are supported), backend or dtype that this machine lacks.
+// model_type (says which are supported), backend or dtype that this machine lacks. ROT_ERR_USAGE:
+// deepstack of a tower without taps.
 int rot_encoder_inspect(const rot_encoder_options *options, bool with_hash, rot_encoder_info *out,
                         rot_err *err);
 
 typedef struct rot_encoder rot_encoder; // one per process; its calls use all its threads
+
+// How many deepstack taps config.json of a checkpoint says; reads nothing else. ROT_ERR_USAGE: its
+// tower has none.
+int rot_encoder_taps(const char *checkpoint, int32_t *n_taps, rot_err *err);
 
 // Loads and packs the weights.
 int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_err *err);
 void rot_encoder_close(rot_encoder **encoder);
 
 // Embeddings of n images, one after another, into out: bf16 (uint16_t) or float32 as options.dtype,
-// row-major [sum of K, out_width]. grids[i] (from rot_geometry_grid) gives each K. The bits of an
+// row-major [sum of K, out_width], or [sum of K, (1 + n_taps) out_width] with options.deepstack:
+// of each merged token its embedding, then its taps in the order of their blocks. grids[i] (from rot_geometry_grid) gives each K. The bits of an
 // image do not depend on the others, on n, on their order or on the number of threads.
 int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
                        size_t n, void *out, rot_err *err);

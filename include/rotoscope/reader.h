@@ -36,7 +36,8 @@ typedef struct rot_reader_info {
     bool has_tokens, has_images, has_embeds; // open
     rot_codec embeds_codec;
     rot_dtype embeds_dtype; // bf16 or f32; with 0 samples bf16
-    uint32_t embeds_width;  // d; 0 with 0 samples or without embeds
+    uint32_t embeds_width;  // d; 0 with 0 samples or without embeds. With taps (1 + taps) d
+    uint32_t embeds_taps;   // deepstack taps behind each embedding; 0: none were asked for
 } rot_reader_info;
 
 // `dataset` is a dataset's JSON file; `split` may be NULL if it has one split. Maps nothing but

@@ -35,7 +35,7 @@ class RotReaderInfo(c.Structure):
     _fields_ = [("name", c.c_char_p), ("split", c.c_char_p), ("root", c.c_char_p), ("rows", c.c_uint64),
                 ("samples", c.c_uint64), ("skipped", c.c_uint64), ("has_tokens", c.c_bool), ("has_images", c.c_bool),
                 ("has_embeds", c.c_bool), ("embeds_codec", c.c_int), ("embeds_dtype", c.c_int),
-                ("embeds_width", c.c_uint32)]
+                ("embeds_width", c.c_uint32), ("embeds_taps", c.c_uint32)]
 
 
 class RotSampleTexts(c.Structure):

@@ -84,6 +84,7 @@ class Sample(Dict[str, Any]):
                                                     answer
     K, grid                                         merged vision tokens, and (1, height, width) in patches
     embeddings                                      (K, d): uint16 holding bfloat16 bits, or float32
+    deepstack                                       (K, taps, d) of a dataset built with ``encode.deepstack``
     image                                           (height, width) or (height, width, 3), uint8
     ==============================================  ==============================================================
     """
@@ -163,13 +164,15 @@ class Dataset(Sequence[Sample]):
         self.root: str = info.root.decode()
         self.rows: int = info.rows
         self.skipped: int = info.skipped
-        self.width: int = info.embeds_width
+        self.width: int = info.embeds_width  # of a row of a batch: d, or with deepstack taps (1 + taps) d
+        self.taps: int = info.embeds_taps
         self.stages: Tuple[str, ...] = tuple(
             s for s, has in zip(STAGES, (info.has_tokens, info.has_images, info.has_embeds)) if has)
         self._n: int = info.samples
         self._dtype = np.dtype(np.float32 if info.embeds_dtype == _lib.DTYPE_F32 else np.uint16)
         self._typestr = "<f4" if info.embeds_dtype == _lib.DTYPE_F32 else "<u2"
         self._k: Optional[np.ndarray] = None
+        self._d: int = self.width // (1 + self.taps)
 
     def __reduce__(self) -> Any:
         path, split, stages, verify, keep_index = self._arguments
@@ -211,7 +214,10 @@ class Dataset(Sequence[Sample]):
         if "tokens" in self.stages:
             out.update(self.tokens(i))
         if "embeds" in self.stages:
-            record, out["embeddings"] = self._embeddings(i)
+            record, rows = self._embeddings(i)
+            out["embeddings"] = rows[:, : self._d]
+            if self.taps:
+                out["deepstack"] = rows[:, self._d :].reshape(len(rows), self.taps, self._d)
             out["K"] = record.shape[0]
             out["grid"] = (1, record.shape[2], record.shape[3])
         if "images" in self.stages:
@@ -288,7 +294,12 @@ class Dataset(Sequence[Sample]):
         A read-only view of the store where it is stored as it is (``store.embeds_codec: none``); it keeps the store
         open. Else a new array. `bf16_to_f32` and `as_torch` turn it into numbers.
         """
-        return self._embeddings(self._index(index))[1]
+        return self._embeddings(self._index(index))[1][:, : self._d]
+
+    def deepstack(self, index: int) -> np.ndarray:
+        """(K, taps, d) of a sample of a dataset that was built with ``encode.deepstack``; taps is 0 in others."""
+        rows = self._embeddings(self._index(index))[1]
+        return rows[:, self._d :].reshape(len(rows), self.taps, self._d)
 
     @property
     def K(self) -> np.ndarray:

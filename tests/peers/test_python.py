@@ -49,6 +49,18 @@ def test_the_image_is_the_one_that_render_draws(plain):  # noqa: F811
         assert ds.image(i).min() < 100  # there is text
 
 
+def test_deepstack_taps_lie_beside_the_embeddings(make_dataset, plain):  # noqa: F811
+    taps = rt.open(make_dataset("taps", [json.dumps(row(i)) for i in range(3)], "encode.deepstack=true"))
+    ds = rt.open(plain)
+    assert taps.taps == 3 and ds.taps == 0 and taps.width == 4 * ds.width and "deepstack" not in ds[0]
+    for i in range(3):
+        s = taps[i]
+        assert np.array_equal(s["embeddings"], ds.embeddings(i)) and np.array_equal(s["embeddings"], taps.embeddings(i))
+        assert s["deepstack"].shape == (s["K"], 3, ds.width) and np.array_equal(s["deepstack"], taps.deepstack(i))
+        both = np.concatenate([s["embeddings"], s["deepstack"].reshape(s["K"], -1)], axis=1)
+        assert np.array_equal(taps.batch([i]).embeddings, both)
+
+
 def test_packed_embeddings_are_the_same(plain, packed):  # noqa: F811
     a, b = rt.open(plain), rt.open(packed)
     assert np.array_equal(a.K, b.K)

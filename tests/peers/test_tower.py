@@ -146,6 +146,42 @@ def test_bf16_is_as_near_as_transformers(case, monkeypatch):
         assert ours <= 1.5 * theirs
 
 
+def torch_taps(checkpoint, dtype, case):
+    with torch.no_grad():
+        _, taps = torch_model(checkpoint, dtype, "sdpa")(case.pixels.to(dtype), case.grid)
+    return [tap.double() for tap in taps]
+
+
+def test_deepstack_equals_transformers(case, monkeypatch):
+    """Every tap passes the gates of the merged output, and that one keeps its bits."""
+    if case.name == "4b-full":
+        pytest.skip("drawn as those of 4 blocks")
+    exact = torch_taps(case.checkpoint, torch.float64, case)
+    config = json.loads((case.checkpoint / "config.json").read_text())["vision_config"]
+    assert len(exact) == len(config["deepstack_visual_indexes"]) > 0
+
+    def planes(*options):
+        stored = case.encode("--deepstack", *options)
+        assert len(stored) == len(case.images) * (1 + len(exact))
+        merged = torch.cat([stored[f"i{i}"] for i in range(len(case.images))])
+        assert torch.equal(merged, case.tokens(*options))
+        return [torch.cat([stored[f"i{i}.deepstack.{j}"] for i in range(len(case.images))])
+                for j in range(len(exact))]
+
+    for got, want in zip(planes("--dtype", "f32"), exact):
+        assert per_token(got.double(), want) <= 1e-4
+    theirs = [relative(tap, want) for tap, want in zip(torch_taps(case.checkpoint, torch.bfloat16, case), exact)]
+    for backend in ["onednn", "ref"] + (["amx"] if case.name in ("tiny", "odd-144") else []):
+        if backend == "amx":
+            monkeypatch.setenv("ROT_AMX_EMULATE", "1")
+        for j, (got, want) in enumerate(zip(planes("--backend", backend), exact)):
+            ours = relative(got.double(), want)
+            cosine = torch.nn.functional.cosine_similarity(got.double(), want, dim=1).mean()
+            print(f"\nbf16 {backend}, tap {j}: relative L2 {ours:.2e} (transformers {theirs[j]:.2e}), "
+                  f"cosine {cosine:.6f}")
+            assert cosine >= 0.999 and ours <= 1.5 * theirs[j]
+
+
 def test_checkpoint_would_show_mistakes(case):
     """Weights under which a mistake is invisible would make the other tests worthless."""
     if case.name == "4b-full":

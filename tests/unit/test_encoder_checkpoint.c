@@ -167,7 +167,7 @@ static void prefixes_and_shards_read_alike(void **state)
     char first[65], again[65];
     rot_checkpoint *checkpoint = must_open();
     int64_t parameters = rot_checkpoint_parameters(checkpoint);
-    assert_int_equal(rot_checkpoint_hash(checkpoint, first, NULL), 0);
+    assert_int_equal(rot_checkpoint_hash(checkpoint, false, first, NULL), 0);
     rot_checkpoint_close(&checkpoint);
     const change changes[] = {{.prefix = "visual.", .type = ROT_T_BF16},
                               {.prefix = "", .type = ROT_T_BF16},
@@ -177,7 +177,7 @@ static void prefixes_and_shards_read_alike(void **state)
         rewrite(&changes[i]);
         checkpoint = must_open();
         assert_int_equal(rot_checkpoint_parameters(checkpoint), parameters);
-        assert_int_equal(rot_checkpoint_hash(checkpoint, again, NULL), 0);
+        assert_int_equal(rot_checkpoint_hash(checkpoint, false, again, NULL), 0);
         assert_string_equal(first, again);
         assert_non_null(rot_checkpoint_tensor(checkpoint, "blocks.0.attn.qkv.weight"));
         rot_checkpoint_close(&checkpoint);
@@ -189,7 +189,7 @@ static void the_hash_sees_values_and_types_but_not_the_taps(void **state)
     (void)state;
     char first[65], again[65];
     rot_checkpoint *checkpoint = must_open();
-    assert_int_equal(rot_checkpoint_hash(checkpoint, first, NULL), 0);
+    assert_int_equal(rot_checkpoint_hash(checkpoint, false, first, NULL), 0);
     rot_checkpoint_close(&checkpoint);
     // Flips a byte of one tensor: of the taps it does not count, of the tower it does.
     static const char *const names[] = {"deepstack_merger_list.0.linear_fc1.weight",
@@ -211,7 +211,7 @@ static void the_hash_sees_values_and_types_but_not_the_taps(void **state)
         fputc(byte ^ 1, file);
         fclose(file);
         checkpoint = must_open();
-        assert_int_equal(rot_checkpoint_hash(checkpoint, again, NULL), 0);
+        assert_int_equal(rot_checkpoint_hash(checkpoint, false, again, NULL), 0);
         rot_checkpoint_close(&checkpoint);
         if (i == 0)
             assert_string_equal(first, again);
@@ -221,7 +221,7 @@ static void the_hash_sees_values_and_types_but_not_the_taps(void **state)
     fresh(NULL);
     rewrite(&(change){.type = ROT_T_F32});
     checkpoint = must_open();
-    assert_int_equal(rot_checkpoint_hash(checkpoint, again, NULL), 0);
+    assert_int_equal(rot_checkpoint_hash(checkpoint, false, again, NULL), 0);
     rot_checkpoint_close(&checkpoint);
     assert_string_not_equal(first, again);
 }

@@ -175,6 +175,66 @@ static void units_and_shards_of_any_size_hold_the_same_rows(void **state)
     for (int i = 0; i < 4; i++) rot_reader_close(&readers[i]);
 }
 
+// Of each merged token its embedding, the same bits as without taps, then three taps.
+static void taps_lie_behind_the_embedding(void **state)
+{
+    (void)state;
+    static const char *const traces[] = {"1+1=2", "2*3=6"};
+    rot_progress last;
+    json_decref(build("plain", traces, 2, "encode.deepstack=false", &last));
+    json_decref(build("taps", traces, 2, "encode.deepstack=true", &last));
+    rot_reader *plain = reader_of("plain"), *taps = reader_of("taps");
+    uint32_t d = rot_reader_get_info(plain)->embeds_width;
+    assert_int_equal(rot_reader_get_info(plain)->embeds_taps, 0);
+    assert_int_equal(rot_reader_get_info(taps)->embeds_taps, 3);
+    assert_int_equal(rot_reader_get_info(taps)->embeds_width, 4 * d);
+    for (uint64_t i = 0; i < 2; i++) {
+        rot_record one, four;
+        rot_err err;
+        assert_int_equal(rot_reader_view(plain, "embeds", i, &one, &err), 0);
+        assert_int_equal(rot_reader_view(taps, "embeds", i, &four, &err), 0);
+        assert_int_equal(one.shape[0], four.shape[0]);
+        for (uint32_t k = 0; k < one.shape[0]; k++) {
+            const uint16_t *a = (const uint16_t *)one.payload + k * d,
+                           *b = (const uint16_t *)four.payload + k * 4 * d;
+            assert_memory_equal(a, b, d * sizeof *a);
+            for (int t = 1; t < 4; t++)
+                assert_memory_not_equal(a, b + (size_t)t * d, d * sizeof *a);
+        }
+    }
+    rot_reader_close(&plain);
+    rot_reader_close(&taps);
+}
+
+static void a_tower_without_taps_is_named_with_the_line(void **state)
+{
+    (void)state;
+    char llava[200], config[200], text[1200];
+    rot_err err = {0};
+    rot_config *loaded;
+    snprintf(llava, sizeof llava, "%s/llava", top);
+    snprintf(config, sizeof config, "%s/llava.yaml", top);
+    rot_init_model_options options = rot_init_model_options_default();
+    options.dir = llava;
+    options.arch = "llava-tiny";
+    assert_int_equal(rot_init_model(&options, &err), 0);
+    snprintf(text, sizeof text,
+             "name: n\nroot: r\nsplits:\n  train: {files: [plain.jsonl], format: jsonl}\n"
+             "tokenizer: {path: llava}\nrender: {}\nencode:\n  checkpoint: llava\n"
+             "  deepstack: true\n");
+    assert_int_equal(rot_fs_write_atomic(config, text, strlen(text), &err), 0);
+    assert_int_equal(rot_config_load(config, NULL, 0, &loaded, &err), ROT_ERR_CONFIG);
+    assert_non_null(strstr(err.message, "llava.yaml:9:"));
+    assert_non_null(strstr(err.message, "llava_next"));
+    rot_encoder_options o = rot_encoder_options_default();
+    rot_encoder_info info;
+    rot_encoder *encoder;
+    o.checkpoint = llava;
+    o.deepstack = true;
+    assert_int_equal(rot_encoder_inspect(&o, false, &info, &err), ROT_ERR_USAGE);
+    assert_int_equal(rot_encoder_open(&o, &encoder, &err), ROT_ERR_USAGE);
+}
+
 static void what_was_used_longest_ago_goes_first(void **state)
 {
     (void)state;
@@ -224,6 +284,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_images_are_encoded_once),
         cmocka_unit_test(units_and_shards_of_any_size_hold_the_same_rows),
+        cmocka_unit_test(taps_lie_behind_the_embedding),
+        cmocka_unit_test(a_tower_without_taps_is_named_with_the_line),
         cmocka_unit_test(what_was_used_longest_ago_goes_first),
         cmocka_unit_test(keys_tell_shapes_and_pixels_apart),
     };
