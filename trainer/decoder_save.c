@@ -106,9 +106,10 @@ static int write_weights(const rot_decoder *decoder, const char *dir, bool maste
         rot_tensor_decl *decl = &decls[kept];
         *decl = (rot_tensor_decl){tensor->name, tensor->type, tensor->n_dims, {0}};
         memcpy(decl->shape, tensor->shape, sizeof decl->shape);
-        if (trained(decoder, tensor) && masters) decl->type = ROT_T_F32;
-        if (tensor == decoder->embedding || tensor == decoder->head_tensor)
-            decl->shape[0] = decoder->shape.info.vocab;
+        bool rows = tensor == decoder->embedding || tensor == decoder->head_tensor;
+        if (masters && (trained(decoder, tensor) || (rows && decoder->n_rows)))
+            decl->type = ROT_T_F32;
+        if (rows) decl->shape[0] = decoder->shape.info.vocab;
         tensors[kept++] = tensor;
     }
     ROT_GO(rot_safetensors_create(path, decls, kept, &writer, err));

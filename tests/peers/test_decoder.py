@@ -7,6 +7,7 @@ import pytest
 import peer_torch  # noqa: F401  (before transformers)
 import torch
 import transformers
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from peer_decoder import BF16, Context, Decoder, Failed
@@ -177,5 +178,209 @@ def test_greedy_ids_equal_generate(checkpoints, family):
         want = model.generate(torch.from_numpy(ids[None].astype(np.int64)), max_new_tokens=n_new, do_sample=False,
                               pad_token_id=0)[0, 9:].tolist()
     assert got == want
+    context.close()
+    decoder.close()
+
+
+TARGETS = {"gpt2": "c_attn,mlp.c_proj"}
+LORA = dict(r=4, alpha=6.0, seed=3)
+
+
+def lora_of(family, **more):
+    return dict(LORA, targets=TARGETS.get(family, "q_proj,v_proj,o_proj,gate_proj,down_proj"), **more)
+
+
+def randomise(decoder, scale=0.1):
+    rng = np.random.default_rng(11)
+    for name, (value, _) in decoder.params().items():
+        if "lora_B" in name:
+            value[...] = rng.standard_normal(value.shape) * scale
+    decoder.update()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_equal_peft(checkpoints, family, tmp_path):
+    peft = pytest.importorskip("peft")
+    path, _ = checkpoints(family)
+    decoder = Decoder(path, lora=lora_of(family))
+    a = {n: v for n, (v, _) in decoder.params().items() if "lora_A" in n}
+    assert all(0.8 < np.abs(v).max() * np.sqrt(v.shape[1]) <= 1 for v in a.values())
+    assert all(not v.any() for n, (v, _) in decoder.params().items() if "lora_B" in n)
+    randomise(decoder)
+    decoder.save_adapter(tmp_path)
+    base = type(make_model(family)).from_pretrained(path, dtype=torch.float32)
+    model = peft.PeftModel.from_pretrained(base, tmp_path, is_trainable=True).eval()
+    ids, labels = draw_ids(21, 3), draw_ids(21, 4)
+    weights = np.random.default_rng(5).random(21).astype(np.float32)
+    losses, d_rows = gradients(decoder, ids, labels, weights, ((0, 8), (8, None)))
+    rows = torch_embed(base, ids).detach().requires_grad_()
+    loss, want_losses = torch_loss(model, rows, labels, weights)
+    loss.backward()
+    assert rel(losses, want_losses.detach()) <= 1e-5
+    assert rel(d_rows, rows.grad) <= 1e-4
+    want = {n.replace(".default", ""): p.grad for n, p in model.named_parameters() if "lora_" in n}
+    got = decoder.params()
+    assert set(got) == set(want)
+    for name, (_, grad) in got.items():
+        assert rel(grad, want[name]) <= 1e-4, name
+    again = Decoder(path, adapter=tmp_path)
+    assert all(np.array_equal(v, got[n][0]) for n, (v, _) in again.params().items())
+    again.close()
+    decoder.close()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_dropout_has_the_same_masks_forward_and_backward(checkpoints, checkpointing):
+    path, _ = checkpoints("qwen3")
+    decoder = Decoder(path, lora=lora_of("qwen3", dropout=0.3), checkpointing=checkpointing)
+    randomise(decoder)
+    ids, labels, weights = draw_ids(21, 3), draw_ids(21, 4), np.ones(21, np.float32)
+
+    def loss(segments=((0, None),), dropout=(9, [77])):
+        decoder.zero_grad()
+        return gradients(decoder, ids, labels, weights, segments, dropout)[0].astype(np.float64)
+
+    plain, dropped = loss(dropout=None), loss()
+    grads = {n: g.copy() for n, (_, g) in decoder.params().items()}
+    assert rel(loss(((0, 5), (5, 6), (6, None))), dropped) <= 1e-6
+    for name, (_, g) in decoder.params().items():
+        assert rel(g, grads[name]) <= 1e-4, name
+    assert rel(plain, dropped) > 1e-3
+    assert rel(loss(dropout=(9, [78])), dropped) > 1e-3
+    assert rel(loss(dropout=(8, [77])), dropped) > 1e-3
+    params = {n: v for n, (v, _) in decoder.params().items()}
+    start = {n: v.copy() for n, v in params.items()}
+    norm = np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in grads.values()))
+    step, sides = 0.02 / norm, []
+    for sign in (1, -1):
+        for name, value in params.items():
+            value[...] = start[name] + sign * step * grads[name]
+        decoder.update()
+        sides.append(loss().sum())
+    assert abs((sides[0] - sides[1]) / (2 * step) / norm ** 2 - 1) < 0.01
+    decoder.close()
+
+
+@pytest.mark.parametrize("family", ["qwen3", "qwen3-untied", "qwen3_vl", "gpt2"])
+@pytest.mark.parametrize("train", [False, True])
+def test_a_saved_folder_is_one_of_transformers(checkpoints, family, train, tmp_path):
+    path, _ = checkpoints(family, torch.bfloat16)
+    decoder = Decoder(path, extra_rows=3, train_all=train)
+    row = np.random.default_rng(1).standard_normal(48).astype(np.float32) * 0.2
+    decoder.set_row(132, row)
+    if train:
+        rng = np.random.default_rng(2)
+        for value, _ in decoder.params().values():
+            value += rng.standard_normal(value.shape).astype(np.float32) * 0.01
+        decoder.update()
+    decoder.save(tmp_path, masters=True)
+    model = type(make_model(family)).from_pretrained(tmp_path, dtype=torch.float32).eval()
+    ids = np.append(draw_ids(12), 132)
+    context = Context(decoder, [13])
+    logits = decoder.logits(context.forward([13], decoder.embed(ids)))
+    with torch.no_grad():
+        want = run_torch(model, torch_embed(model, ids))[1].numpy()
+    assert want.shape == (13, 134)
+    assert rel(logits, want) <= 1e-5
+    with safe_open(tmp_path / "model.safetensors", "pt") as saved, safe_open(path / "model.safetensors", "pt") as old:
+        kinds = {n: saved.get_slice(n).get_dtype() for n in saved.keys() if "visual" not in n}
+        assert all((kind == "F32") == (train or "embed" in n or "wte" in n or "lm_head" in n)
+                   for n, kind in kinds.items())
+        for name in set(saved.keys()) - set(kinds):
+            assert torch.equal(saved.get_tensor(name), old.get_tensor(name))
+    context.close()
+    decoder.close()
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama", "gpt2"])
+def test_bf16_stays_near_f32(checkpoints, family):
+    path, _ = checkpoints(family)
+    ids, labels, weights = draw_ids(40, 3), draw_ids(40, 4), np.ones(40, np.float32)
+    results = []
+    for precision in (0, BF16):
+        decoder = Decoder(path, train_all=True, precision=precision)
+        losses, d_rows = gradients(decoder, ids, labels, weights)
+        results.append((losses, d_rows, {n: g.copy() for n, (_, g) in decoder.params().items()}))
+        decoder.close()
+    (losses, d_rows, grads), (losses_bf16, d_rows_bf16, grads_bf16) = results
+    assert 1e-5 < rel(losses_bf16, losses) < 0.02
+    assert rel(d_rows_bf16, d_rows) < 0.1
+    whole, whole_bf16 = (np.concatenate([g.ravel() for g in x.values()]) for x in (grads, grads_bf16))
+    assert rel(whole_bf16, whole) < 0.1
+
+
+def damaged(path, to, change):
+    to.mkdir()
+    for file in path.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    change(to)
+    return to
+
+
+def change_tensor(change):
+    def run(path):
+        from safetensors.numpy import save_file
+        tensors = load_file(path / "model.safetensors")
+        change(tensors)
+        save_file(tensors, path / "model.safetensors")
+    return run
+
+
+def change_config(**values):
+    def run(path):
+        config = json.loads((path / "config.json").read_text())
+        config.update(values)
+        (path / "config.json").write_text(json.dumps(config))
+    return run
+
+
+NAME = "model.layers.1.mlp.up_proj.weight"
+
+
+def put_nan(tensors):
+    tensors[NAME][3, 4] = np.nan
+
+
+def cut(path):
+    file = path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("change, words", [
+    (change_tensor(lambda t: t.pop(NAME)), [NAME, "missing"]),
+    (change_tensor(lambda t: t.update({NAME: t[NAME][:, :-1].copy()})), [NAME, "(72, 47)", "(72, 48)"]),
+    (change_tensor(put_nan), [NAME, "not finite", str(3 * 48 + 4)]),
+    (cut, ["model.safetensors", "truncated"]),
+    (change_config(model_type="mamba"), ["mamba", "qwen3", "gpt2", "llama"]),
+    (change_config(num_key_value_heads=3), ["config.json", "3 key heads"]),
+    (change_config(hidden_size="48"), ["config.json", "hidden_size"]),
+    (change_config(rope_scaling={"rope_type": "yarn"}), ["yarn", "llama3"]),
+    (change_config(hidden_act="relu"), ["relu", "silu"]),
+    (lambda path: (path / "config.json").unlink(), ["config.json"]),
+])
+def test_bad_checkpoints_are_named(checkpoints, tmp_path, change, words):
+    path = damaged(checkpoints("qwen3")[0], tmp_path / "bad", change)
+    for options in ({}, {"train_all": True}):
+        with pytest.raises(Failed) as failed:
+            Decoder(path, **options)
+        assert all(word in str(failed.value) for word in words), str(failed.value)
+
+
+def test_bad_adapters_and_options_are_named(checkpoints, tmp_path):
+    path, _ = checkpoints("qwen3")
+    with pytest.raises(Failed, match="c_attn"):
+        Decoder(path, lora=dict(r=4, targets="c_attn"))
+    with pytest.raises(Failed, match="adapter_config.json"):
+        Decoder(path, adapter=tmp_path)
+    with pytest.raises(Failed, match="not one of auto"):
+        Decoder(path, backend="gpu")
+    decoder = Decoder(path)
+    context = Context(decoder, [4])
+    with pytest.raises(Failed, match="room for 4"):
+        context.forward([5], decoder.embed(draw_ids(5)))
+    with pytest.raises(Failed, match="without gradients"):
+        context.forward([2], decoder.embed(draw_ids(2)), save=True)
+    with pytest.raises(Failed, match="131"):
+        decoder.embed([131])
     context.close()
     decoder.close()
