@@ -68,12 +68,17 @@ static int check_pairs(const rot_node *root, const rot_train_config *c, rot_err 
                  "%s: rot.head is missing: stage 2 takes the head of a stage 1 checkpoint "
                  "(rot.train_head: true trains a new one)",
                  where_of(root, "rot"));
-    if (!c->train_head && !c->train_rows && c->tuning == ROT_TUNE_NONE)
+    if (c->method != ROT_METHOD_ROT && c->tuning == ROT_TUNE_NONE)
+        ROT_FAIL(err, ROT_ERR_CONFIG, "%s: nothing trains: model.tuning: none",
+                 where_of(root, "model.tuning"));
+    if (c->method == ROT_METHOD_ROT && !c->train_head && !c->train_rows &&
+        c->tuning == ROT_TUNE_NONE)
         ROT_FAIL(err, ROT_ERR_CONFIG,
                  "%s: nothing trains: model.tuning: none, rot.train_head: false, rot.train_rows: "
                  "false",
                  where_of(root, "model.tuning"));
-    if (!c->uncertainty && c->vision_weight == 0 && c->lm_weight == 0)
+    if (c->method == ROT_METHOD_ROT && !c->uncertainty && c->vision_weight == 0 &&
+        c->lm_weight == 0)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: loss.vision and loss.lm are both 0",
                  where_of(root, "loss.vision"));
     if (c->warmup == ROT_WARMUP_LOG && c->warmup_steps == 1)
@@ -82,19 +87,34 @@ static int check_pairs(const rot_node *root, const rot_train_config *c, rot_err 
     return 0;
 }
 
+// preset and method, each of which may follow from the other.
+static int read_kind(const rot_node *root, rot_train_config *config, rot_train_preset *preset,
+                     rot_arena *arena, rot_err *err)
+{
+    int word;
+    ROT_TRY(read_first(root, "preset", config, &word, -1, arena, err));
+    bool coconut = word >= ROT_TRAIN_COCONUT_GSM;
+    ROT_TRY(read_first(root, "method", config, &config->method,
+                       coconut ? ROT_METHOD_COCONUT : ROT_METHOD_ROT, arena, err));
+    bool rot = config->method == ROT_METHOD_ROT;
+    if (word >= 0 && coconut == rot)
+        ROT_FAIL(err, ROT_ERR_CONFIG, "%s: this preset is not for this method",
+                 where_of(root, "preset"));
+    if (word < 0) word = rot ? ROT_TRAIN_ROT_PAPER : ROT_TRAIN_COCONUT_GSM;
+    *preset = (rot_train_preset)word;
+    return 0;
+}
+
 static int from_tree(const rot_node *root, rot_train_config *config, rot_arena *arena, rot_err *err)
 {
     rot_key_target t = {rot_train_keys, rot_n_train_keys, config, "", NULL, arena};
-    int preset, method, stage;
+    rot_train_preset preset = ROT_TRAIN_ROT_PAPER;
     const rot_node *extends = rot_node_child(root, "extends");
     if (extends)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: extends stands in a file alone", extends->where);
-    ROT_TRY(read_first(root, "preset", config, &preset, 0, arena, err));
-    ROT_TRY(read_first(root, "method", config, &config->method, ROT_METHOD_ROT, arena, err));
+    ROT_TRY(read_kind(root, config, &preset, arena, err));
     ROT_TRY(read_first(root, "rot.stage", config, &config->stage, 1, arena, err));
-    method = (int)config->method;
-    stage = config->stage;
-    rot_train_defaults(config, (rot_train_preset)preset, (rot_train_method)method, stage);
+    rot_train_defaults(config, preset, config->method, config->stage);
     rot_train_config defaults = *config;
     ROT_TRY(rot_section_read(&t, root, "", err));
     ROT_TRY(check_required(root, err));

@@ -24,12 +24,18 @@ const rot_key rot_train_keys[] = {
      0,
      0,
      0,
-     {"rot-paper", "rot-released"},
+     {"rot-paper", "rot-released", "coconut-gsm", "coconut-prosqa"},
      "rot-paper",
      ROT_WHEN_ALWAYS,
      "sets the defaults: `rot-paper` as published, `rot-released` as the released code does it, "
-     "whatever of that was meant"},
-    WORDS("method", method, "rot", "what is trained for: `rot`: Render-of-Thought", "rot"),
+     "whatever of that was meant; `coconut-gsm`, `coconut-prosqa`: Coconut's published configs, "
+     "also for what it is compared with"},
+    WORDS("method", method, "by preset",
+          "what is trained: `rot`: Render-of-Thought; `coconut`: latent thoughts instead of "
+          "steps; `cot`, `no-cot`: all steps, none; `no-thoughts`: Coconut's curriculum with "
+          "nothing in the steps' place; `pause`: with a learned token in it; `icot`: tokens of the "
+          "chain go one by one",
+          "rot", "coconut", "cot", "no-cot", "no-thoughts", "pause", "icot"),
     OF(ROOT, "out", out, NULL,
        "logs and checkpoints; made if it is not there; a run goes on there"),
     COUNT("seed", seed, 0, 4294967295.0, "0",
@@ -140,6 +146,33 @@ const rot_key rot_train_keys[] = {
     COUNT("rot.max_latents", max_latents, 0, 1000000, "0",
           "a sample with more is an error; 0: no limit"),
 
+    WORDS("thoughts.steps", step_rule, "by preset",
+          "where a trace is cut into steps: at each `space` (GSM8k-Aug), `line` (GSM8K), "
+          "`sentence` (ProsQA), second sentence: `pair` (ProntoQA)",
+          "space", "line", "sentence", "pair"),
+    COUNT("thoughts.per_step", thoughts_per_step, 1, 1024, "by preset",
+          "latent thoughts (or pauses) for a step: Coconut's c_thought (gsm: 2, prosqa: 1)"),
+    COUNT("thoughts.epochs_per_stage", epochs_per_stage, 1, 1000000, "by preset",
+          "epochs before one step more is taken out (gsm: 3, prosqa: 5)"),
+    COUNT("thoughts.max_stage", max_stage, 0, 1024, "by preset",
+          "steps that are replaced at most; in later stages no step is left (gsm: 3, prosqa: 6)"),
+    COUNT("thoughts.first_epoch", first_epoch, 0, 1000000, "by preset",
+          "epoch of the curriculum that training begins with (gsm: 3, after training with CoT)"),
+    BOOL("thoughts.curriculum", curriculum, "by method",
+         "false: every step is taken out from the first epoch on (pause: false)"),
+    BOOL("thoughts.pad_to_max", pad_to_max, "true",
+         "a sample with fewer steps than thoughts.max_stage gets as many thoughts all the same"),
+    BOOL("thoughts.group_per_step", group_per_step, "false",
+         "so far a sample gets no more groups of thoughts than it has steps; the published code "
+         "gives it as many as the stage says before the last one, whatever pad_to_max is"),
+    NUMBER("thoughts.uniform", uniform, 0, 1, "0",
+           "share of the samples that are of a random stage: Coconut's uniform_prob"),
+    NUMBER("icot.per_epoch", icot_per_epoch, 0, 1e6, "8", "tokens more that go in every epoch"),
+    NUMBER("icot.smoothing", icot_smoothing, 0, 1e6, "4",
+           "o more go with a probability in proportion to e^(-smoothing o); 0: none"),
+    ROW("icot.all_beyond", ROT_KEY_INTEGER, icot_all_beyond, -1, 1e9, "-1",
+        "the whole chain goes where more than these would; -1: never", 0),
+
     COUNT("checkpoint.every", save_every, 0, 4294967295.0, "0",
           "steps between checkpoints beside those at the end of epochs; 0: none"),
     COUNT("checkpoint.keep", keep, 0, 1000000, "2",
@@ -151,6 +184,35 @@ const rot_key rot_train_keys[] = {
     COUNT("log.every", log_every, 1, 1000000, "1", "steps of a line of train.jsonl"),
 };
 const size_t rot_n_train_keys = sizeof rot_train_keys / sizeof *rot_train_keys;
+
+// As Coconut's published configs have them: no schedule, no clipping, moments forgotten at every
+// epoch (the README says: at every stage).
+static void coconut_defaults(rot_train_config *c, bool prosqa)
+{
+    bool stages = c->method == ROT_METHOD_COCONUT || c->method == ROT_METHOD_NO_THOUGHTS;
+    c->seed = 0;
+    c->tuning = ROT_TUNE_FULL;
+    c->shuffle = ROT_SHUFFLE_EPOCH;
+    c->bucket = false;
+    c->epochs = prosqa ? 50 : 25;
+    c->batch = 32;
+    c->average = ROT_AVERAGE_MICRO_BATCHES;
+    c->lr = 1e-4;
+    c->clip = 0;
+    c->reset = stages ? ROT_RESET_EPOCH : ROT_RESET_NEVER;
+    c->vision_weight = 0;
+    c->train_head = false;
+    c->step_rule = prosqa ? 2 : 0;
+    c->thoughts_per_step = prosqa ? 1 : 2;
+    c->epochs_per_stage = prosqa ? 5 : 3;
+    c->max_stage = prosqa ? 6 : 3;
+    c->first_epoch = stages && !prosqa ? 3 : 0;
+    c->curriculum = stages;
+    c->pad_to_max = true;
+    c->icot_per_epoch = 8;
+    c->icot_smoothing = 4;
+    c->icot_all_beyond = -1;
+}
 
 void rot_train_defaults(rot_train_config *c, rot_train_preset preset, rot_train_method method,
                         int stage)
@@ -190,6 +252,7 @@ void rot_train_defaults(rot_train_config *c, rot_train_preset preset, rot_train_
     c->train_head = first;
     c->keep = 2;
     c->log_every = 1;
+    if (method != ROT_METHOD_ROT) coconut_defaults(c, preset == ROT_TRAIN_COCONUT_PROSQA);
 }
 
 /* ---- keys that need others ------------------------------------------------------------------- */
@@ -239,6 +302,38 @@ static bool head_given(const rot_train_config *c)
     return c->head != NULL;
 }
 
+static bool is_rot(const rot_train_config *c)
+{
+    return c->method == ROT_METHOD_ROT;
+}
+
+static bool is_not_rot(const rot_train_config *c)
+{
+    return !is_rot(c);
+}
+
+static bool is_not_icot(const rot_train_config *c)
+{
+    return c->method != ROT_METHOD_ICOT;
+}
+
+// CoT, no CoT and iCoT have nothing in the place of steps and no stages.
+static bool no_thoughts(const rot_train_config *c)
+{
+    return is_rot(c) || c->method == ROT_METHOD_COT || c->method == ROT_METHOD_NO_COT ||
+           !is_not_icot(c);
+}
+
+static bool no_stages(const rot_train_config *c)
+{
+    return no_thoughts(c) || !c->curriculum;
+}
+
+static bool nothing_in_their_place(const rot_train_config *c)
+{
+    return no_thoughts(c) || c->method == ROT_METHOD_NO_THOUGHTS;
+}
+
 static bool no_valid(const rot_train_config *c)
 {
     return !c->valid;
@@ -265,6 +360,19 @@ const char *rot_train_key_without_effect(const rot_key *key, const rot_train_con
         {"loss.reduction", no_sum_over_d, "with this loss.kind"},
         {"rot.head_width", head_given, "with rot.head, which says it"},
         {"valid.", no_valid, "without data.valid"},
+        {"rot.", is_not_rot, "with this method"},
+        {"loss.", is_not_rot, "with this method"},
+        {"data.geometry", is_not_rot, "with this method"},
+        {"icot.", is_not_icot, "with this method"},
+        {"thoughts.steps", is_rot, "with this method"},
+        {"thoughts.per_step", nothing_in_their_place, "with this method"},
+        {"thoughts.pad_to_max", nothing_in_their_place, "with this method"},
+        {"thoughts.group_per_step", nothing_in_their_place, "with this method"},
+        {"thoughts.curriculum", no_thoughts, "with this method"},
+        {"thoughts.max_stage", no_thoughts, "with this method"},
+        {"thoughts.epochs_per_stage", no_stages, "without a curriculum"},
+        {"thoughts.group_per_step", no_stages, "without a curriculum"},
+        {"thoughts.uniform", no_stages, "without a curriculum"},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         size_t n = strlen(rules[i].name);

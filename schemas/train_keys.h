@@ -11,7 +11,12 @@ extern const size_t rot_n_train_keys;
 // NULL, or why a key has no effect in this config ("with schedule.kind: constant").
 const char *rot_train_key_without_effect(const rot_key *key, const rot_train_config *config);
 
-typedef enum rot_train_preset { ROT_TRAIN_ROT_PAPER, ROT_TRAIN_ROT_RELEASED } rot_train_preset;
+typedef enum rot_train_preset {
+    ROT_TRAIN_ROT_PAPER,
+    ROT_TRAIN_ROT_RELEASED,
+    ROT_TRAIN_COCONUT_GSM,
+    ROT_TRAIN_COCONUT_PROSQA
+} rot_train_preset;
 // Every field but path and those that are required; of preset, method and stage.
 void rot_train_defaults(rot_train_config *config, rot_train_preset preset, rot_train_method method,
                         int stage);

@@ -13,7 +13,16 @@
 extern "C" {
 #endif
 
-typedef enum rot_train_method { ROT_METHOD_ROT } rot_train_method;
+typedef enum rot_train_method {
+    ROT_METHOD_ROT,
+    // The others read a trace as a chain of steps.
+    ROT_METHOD_COCONUT,     // steps give way to latent thoughts
+    ROT_METHOD_COT,         // every step is there
+    ROT_METHOD_NO_COT,      // none is
+    ROT_METHOD_NO_THOUGHTS, // steps go as in Coconut, nothing takes their place
+    ROT_METHOD_PAUSE,       // a token that is learned takes their place
+    ROT_METHOD_ICOT         // tokens of the chain go one after another
+} rot_train_method;
 
 typedef enum rot_train_tuning { // what of the language model trains
     ROT_TUNE_NONE,
@@ -121,6 +130,13 @@ typedef struct rot_train_config {
     rot_train_row_init row_init;
     bool train_rows;
     uint32_t max_latents; // a sample with more is an error; 0: no limit
+    // thoughts.*, icot.*: trainer/thoughts.h says what they mean
+    int step_rule; // a rot_step_rule
+    uint32_t thoughts_per_step, epochs_per_stage, max_stage, first_epoch;
+    bool curriculum, pad_to_max, group_per_step;
+    double uniform;
+    double icot_per_epoch, icot_smoothing;
+    int icot_all_beyond;
     // checkpoint.*, valid.*, log.*
     uint32_t save_every, keep; // steps; 0: at the end of epochs alone. keep 0: all
     uint32_t valid_every, patience; // steps, 0: epochs; validations without a better loss, 0: go on

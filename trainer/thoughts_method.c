@@ -1,0 +1,358 @@
+// Coconut and what it is compared with: CoT, no CoT, no thoughts, pauses, iCoT. One method with
+// other thoughts and another way of taking steps out.
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "trainer/chain.h"
+#include "trainer/method.h"
+#include "trainer/passes.h"
+
+typedef struct thoughts {
+    rot_method base;
+    const rot_train_config *config;
+    rot_thoughts_options options;
+    rot_thought_tokens tokens;
+    rot_reader *readers[2];
+    rot_chains *chains[2];
+    rot_method_param *params;
+    uint32_t *lengths;
+    rot_sequence *sequences; // of the micro-batch
+    size_t n_sequences;
+    uint64_t batches_per_epoch; // for iCoT's place within an epoch
+} thoughts;
+
+static thoughts *of(rot_method *method)
+{
+    return (thoughts *)method;
+}
+
+static void options_of(const rot_train_config *c, rot_thoughts_options *out)
+{
+    static const struct {
+        rot_thought_kind kind;
+        rot_removal removal;
+    } kinds[] = {
+        [ROT_METHOD_COCONUT] = {ROT_THOUGHTS_LATENT, ROT_REMOVE_STAGES},
+        [ROT_METHOD_COT] = {ROT_THOUGHTS_NONE, ROT_REMOVE_NEVER},
+        [ROT_METHOD_NO_COT] = {ROT_THOUGHTS_NONE, ROT_REMOVE_ALWAYS},
+        [ROT_METHOD_NO_THOUGHTS] = {ROT_THOUGHTS_NONE, ROT_REMOVE_STAGES},
+        [ROT_METHOD_PAUSE] = {ROT_THOUGHTS_PAUSE, ROT_REMOVE_STAGES},
+        [ROT_METHOD_ICOT] = {ROT_THOUGHTS_NONE, ROT_REMOVE_TOKENS},
+    };
+    *out = (rot_thoughts_options){
+        .kind = kinds[c->method].kind,
+        .removal = kinds[c->method].removal,
+        .per_step = (int32_t)c->thoughts_per_step,
+        .epochs_per_stage = (int32_t)c->epochs_per_stage,
+        .max_stage = (int32_t)c->max_stage,
+        .pad_to_max = c->pad_to_max,
+        .group_per_step = c->group_per_step,
+        .uniform = c->uniform,
+        .per_epoch = c->icot_per_epoch,
+        .smoothing = c->icot_smoothing,
+        .all_beyond = c->icot_all_beyond,
+        .seed = c->seed,
+    };
+    if (out->removal == ROT_REMOVE_STAGES && !c->curriculum) out->removal = ROT_REMOVE_ALWAYS;
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+// The three rows behind the checkpoint's begin as the row of "<<", as in Coconut's code.
+static int set_rows(thoughts *t, const rot_tokenizer *tokenizer, int32_t first, rot_err *err)
+{
+    rot_tokenizer_worker *worker = NULL;
+    const int32_t *ids;
+    size_t n_ids;
+    size_t d = (size_t)rot_decoder_get_info(t->base.decoder)->d;
+    float *row = rot_malloc(d * sizeof *row);
+    if (!row) return rot_no_memory(err, d * sizeof *row, "a row of the embedding");
+    int code = rot_tokenizer_worker_open(tokenizer, &worker, err);
+    if (code == 0) code = rot_tokenizer_encode(worker, "<<", 2, &ids, &n_ids, err);
+    if (code == 0) code = rot_decoder_embed(t->base.decoder, ids, 1, row, err);
+    for (int32_t i = 0; i < 3 && code == 0; i++)
+        code = rot_decoder_set_row(t->base.decoder, first + i, row, err);
+    rot_tokenizer_worker_close(&worker);
+    rot_free(row);
+    return code;
+}
+
+// Marks and thoughts: the checkpoint's own tokens of these names, or three rows behind the others.
+static int find_tokens(const rot_train_config *config, const rot_tokenizer *tokenizer, int32_t rows,
+                       rot_thought_tokens *out, uint32_t *extra, rot_err *err)
+{
+    out->start = rot_tokenizer_find(tokenizer, "<|start-latent|>");
+    out->end = rot_tokenizer_find(tokenizer, "<|end-latent|>");
+    out->thought = rot_tokenizer_find(tokenizer, "<|latent|>");
+    int found = (out->start >= 0) + (out->end >= 0) + (out->thought >= 0);
+    if (found != 0 && found != 3)
+        ROT_FAIL(err, ROT_ERR_USAGE,
+                 "%s/tokenizer.json has some of <|start-latent|>, <|end-latent|>, <|latent|>, not "
+                 "all",
+                 config->checkpoint);
+    *extra = 0;
+    if (found == 3) return 0;
+    // Where the tokenizer ends, as adding tokens would number them; in rows that the checkpoint
+    // has there already, if it has.
+    int32_t size = rot_tokenizer_size(tokenizer);
+    *out = (rot_thought_tokens){.start = size, .end = size + 1, .thought = size + 2};
+    if (size + 3 > rows) *extra = (uint32_t)(size + 3 - rows);
+    return 0;
+}
+
+static int open_decoder(thoughts *t, const rot_tokenizer *tokenizer, int threads, rot_err *err)
+{
+    const rot_train_config *c = t->config;
+    rot_decoder_options o = rot_decoder_options_default();
+    o.checkpoint = c->checkpoint;
+    o.adapter = c->adapter;
+    o.backend = c->backend;
+    o.precision = c->precision ? ROT_PRECISION_BF16 : ROT_PRECISION_F32;
+    o.threads = threads;
+    o.train_all = c->tuning == ROT_TUNE_FULL;
+    o.checkpointing = c->checkpointing;
+    bool marked = t->options.kind != ROT_THOUGHTS_NONE;
+    if (c->tuning == ROT_TUNE_LORA) {
+        o.lora = (rot_lora_options){c->lora_r, c->lora_alpha, c->lora_dropout, c->lora_targets,
+                                    c->seed};
+        o.train_embedding = marked; // a token that nobody trains says nothing
+    }
+    rot_decoder_shape shape;
+    ROT_TRY(rot_decoder_peek(c->checkpoint, &shape, err));
+    if (rot_tokenizer_size(tokenizer) > shape.vocab)
+        ROT_FAIL(err, ROT_ERR_USAGE,
+                 "%s: the tokenizer has %d tokens, the model %d rows", c->checkpoint,
+                 rot_tokenizer_size(tokenizer), shape.vocab);
+    if (!marked) return rot_decoder_open(&o, &t->base.decoder, err);
+    ROT_TRY(find_tokens(c, tokenizer, shape.vocab, &t->tokens, &o.extra_rows, err));
+    ROT_TRY(rot_decoder_open(&o, &t->base.decoder, err));
+    if (rot_tokenizer_find(tokenizer, "<|latent|>") >= 0) return 0;
+    return set_rows(t, tokenizer, t->tokens.start, err);
+}
+
+static int open_data(thoughts *t, const rot_tokenizer *tokenizer, rot_err *err)
+{
+    const rot_train_config *c = t->config;
+    const rot_decoder_info *info = rot_decoder_get_info(t->base.decoder);
+    if (info->eos[0] < 0 || info->n_eos == 0)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%s/config.json names no eos_token_id", c->checkpoint);
+    const char *splits[2] = {c->split, c->valid};
+    for (int i = 0; i < 2; i++) {
+        if (!splits[i]) continue;
+        rot_reader_options o = rot_reader_options_default();
+        o.stages = "tokens";
+        ROT_TRY(rot_reader_open(c->dataset, splits[i], &o, &t->readers[i], err));
+        ROT_TRY(rot_chains_read(t->readers[i], tokenizer, (rot_step_rule)c->step_rule, -1,
+                                info->eos[0], &t->chains[i], err));
+        size_t n = rot_chains_count(t->chains[i]);
+        if (n == 0) ROT_FAIL(err, ROT_ERR_USAGE, "%s: split %s has no sample", c->dataset, splits[i]);
+        if (i == ROT_TRAIN_SPLIT && c->max_samples && n > c->max_samples) n = c->max_samples;
+        t->base.n_samples[i] = n;
+    }
+    return 0;
+}
+
+static int list_params(thoughts *t, rot_err *err)
+{
+    size_t n;
+    const rot_param *params = rot_decoder_params(t->base.decoder, &n);
+    t->params = rot_calloc(n ? n : 1, sizeof *t->params);
+    if (!t->params) return rot_no_memory(err, n * sizeof *t->params, "parameters");
+    for (size_t i = 0; i < n; i++) {
+        rot_method_param *p = &t->params[i];
+        *p = (rot_method_param){.name = params[i].name,
+                                .n_dims = params[i].n_dims,
+                                .n = params[i].n,
+                                .value = params[i].value,
+                                .grad = params[i].grad,
+                                .decay = true};
+        memcpy(p->shape, params[i].shape, sizeof p->shape);
+    }
+    t->base.params = t->params;
+    t->base.n_params = n;
+    return 0;
+}
+
+static void close_thoughts(rot_method *method)
+{
+    thoughts *t = of(method);
+    for (size_t i = 0; i < t->n_sequences; i++) rot_sequence_free(&t->sequences[i]);
+    rot_free(t->sequences);
+    rot_free(t->lengths);
+    rot_free(t->params);
+    for (int i = 0; i < 2; i++) {
+        rot_chains_free(&t->chains[i]);
+        rot_reader_close(&t->readers[i]);
+    }
+    rot_decoder_close(&t->base.decoder);
+    rot_free(t);
+}
+
+static int open_thoughts(const rot_train_config *config, int threads, rot_method **out,
+                         rot_err *err)
+{
+    thoughts *t = rot_calloc(1, sizeof *t);
+    if (!t) return rot_no_memory(err, sizeof *t, "a method");
+    t->config = config;
+    options_of(config, &t->options);
+    rot_tokenizer *tokenizer = NULL;
+    int code = rot_tokenizer_open(config->checkpoint, &tokenizer, err);
+    if (code == 0) code = open_decoder(t, tokenizer, threads, err);
+    if (code == 0) code = open_data(t, tokenizer, err);
+    if (code == 0) code = list_params(t, err);
+    rot_tokenizer_close(&tokenizer);
+    uint64_t batch = config->batch;
+    t->batches_per_epoch = (t->base.n_samples[ROT_TRAIN_SPLIT] + batch - 1) / batch;
+    if (code == 0)
+        *out = &t->base;
+    else
+        close_thoughts(&t->base);
+    return code;
+}
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+static int64_t epoch_of(const thoughts *t, uint64_t epoch)
+{
+    return (int64_t)epoch + t->config->first_epoch;
+}
+
+static int begin_epoch(rot_method *method, uint64_t epoch, rot_epoch_plan *out, rot_err *err)
+{
+    thoughts *t = of(method);
+    size_t n = t->base.n_samples[ROT_TRAIN_SPLIT];
+    int64_t e = epoch_of(t, epoch), stage = rot_thoughts_stage(&t->options, e, 0.0);
+    out->stage = (int)(stage < INT32_MAX ? stage : INT32_MAX);
+    if (!t->lengths && !(t->lengths = rot_malloc(n * sizeof *t->lengths)))
+        return rot_no_memory(err, n * sizeof *t->lengths, "lengths of samples");
+    rot_sequence s = {0};
+    int code = 0;
+    for (size_t i = 0; i < n && code == 0; i++) {
+        rot_chain chain = rot_chains_get(t->chains[ROT_TRAIN_SPLIT], i);
+        code = rot_thoughts_train(&t->options, &t->tokens, &chain, i, e, stage, &s, err);
+        t->lengths[i] = (uint32_t)s.n;
+    }
+    rot_sequence_free(&s);
+    out->lengths = t->lengths;
+    return code;
+}
+
+static int sample_error(thoughts *t, const rot_micro_batch *b, size_t i, const char *what,
+                        rot_err *err)
+{
+    rot_record record;
+    uint64_t row = b->samples[i];
+    uint8_t *payload = NULL;
+    rot_err ignored;
+    rot_sample_texts texts;
+    rot_reader *reader = t->readers[b->which];
+    int code = rot_reader_read(reader, "tokens", row, NULL, 0, &record, &ignored);
+    if (code == ROT_ERR_TOO_LARGE && (payload = rot_aligned_malloc(record.n_bytes)) &&
+        rot_reader_read(reader, "tokens", row, payload, record.n_bytes, &record, &ignored) == 0 &&
+        rot_reader_texts(&record, &texts, &ignored) == 0)
+        code = rot_err_set(err, ROT_ERR_INPUT, "sample %llu, id '%.*s': %s",
+                           (unsigned long long)row, (int)texts.n_id, texts.id, what);
+    else
+        code = rot_err_set(err, ROT_ERR_INPUT, "sample %llu: %s", (unsigned long long)row, what);
+    rot_free(payload);
+    return code;
+}
+
+static int build_sequences(thoughts *t, const rot_micro_batch *b, rot_err *err)
+{
+    if (b->n > t->n_sequences) {
+        rot_sequence *more = rot_realloc(t->sequences, b->n * sizeof *more);
+        if (!more) return rot_no_memory(err, b->n * sizeof *more, "a batch");
+        memset(more + t->n_sequences, 0, (b->n - t->n_sequences) * sizeof *more);
+        t->sequences = more;
+        t->n_sequences = b->n;
+    }
+    int32_t positions = rot_decoder_get_info(t->base.decoder)->positions;
+    int64_t epoch = epoch_of(t, b->epoch);
+    // Validation reads what training reads at the beginning of the epoch, nothing at random.
+    bool training = b->which == ROT_TRAIN_SPLIT;
+    double at = training ? (double)b->index / (double)t->batches_per_epoch : 0.0;
+    rot_thoughts_options options = t->options;
+    if (!training) options.uniform = options.smoothing = 0.0;
+    for (size_t i = 0; i < b->n; i++) {
+        rot_chain chain = rot_chains_get(t->chains[b->which], b->samples[i]);
+        ROT_TRY(rot_thoughts_train(&options, &t->tokens, &chain, b->samples[i], epoch,
+                                   rot_thoughts_stage(&options, epoch, at), &t->sequences[i],
+                                   err));
+        if (t->sequences[i].n <= (size_t)positions) continue;
+        char what[96];
+        snprintf(what, sizeof what, "%zu tokens, the model takes %d", t->sequences[i].n, positions);
+        return sample_error(t, b, i, what, err);
+    }
+    return 0;
+}
+
+static int run(rot_method *method, const rot_micro_batch *b, rot_method_losses *out, rot_err *err)
+{
+    thoughts *t = of(method);
+    memset(out, 0, sizeof *out);
+    ROT_TRY(build_sequences(t, b, err));
+    bool latent = t->options.kind == ROT_THOUGHTS_LATENT;
+    rot_passes_loss loss;
+    ROT_TRY(rot_passes_run(t->base.decoder, t->sequences, b->n, latent, b->backward,
+                           (float)b->weight, &loss, err));
+    if (loss.not_finite >= 0)
+        return sample_error(t, b, (size_t)loss.not_finite, "its loss is not finite", err);
+    out->tokens = (uint64_t)loss.n_tokens;
+    for (size_t i = 0; i < b->n; i++) out->latents += (uint64_t)t->sequences[i].n_thoughts;
+    out->loss = loss.n_tokens ? loss.sum / (double)loss.n_tokens : 0.0;
+    out->parts[0] = out->loss;
+    return 0;
+}
+
+static void zero_grad(rot_method *method)
+{
+    rot_decoder_zero_grad(method->decoder);
+}
+
+static int updated(rot_method *method, rot_err *err)
+{
+    return rot_decoder_update(method->decoder, err);
+}
+
+/* ---- what it leaves -------------------------------------------------------------------------- */
+
+static int save(rot_method *method, const char *dir, rot_err *err)
+{
+    thoughts *t = of(method);
+    if (t->config->tuning == ROT_TUNE_LORA)
+        return rot_decoder_save_adapter(method->decoder, dir, err);
+    return rot_decoder_save(method->decoder, dir, false, err);
+}
+
+static int describe(rot_method *method, char **json, rot_err *err)
+{
+    const thoughts *t = of(method);
+    rot_str out = {0};
+    const rot_decoder_info *info = rot_decoder_get_info(method->decoder);
+    rot_str_printf(&out, "{\"model_type\": \"%s\", \"parameters\": %lld, \"trained\": %lld",
+                   info->model_type, (long long)info->n_parameters, (long long)info->n_trained);
+    rot_str_printf(&out, ", \"longest_chain\": %d",
+                   rot_chains_longest(t->chains[ROT_TRAIN_SPLIT]));
+    if (t->options.kind != ROT_THOUGHTS_NONE)
+        rot_str_printf(&out, ", \"start\": %d, \"end\": %d, \"thought\": %d", t->tokens.start,
+                       t->tokens.end, t->tokens.thought);
+    rot_str_puts(&out, "}");
+    return rot_str_take(&out, json, err);
+}
+
+static const char *const losses[] = {"lm_loss", NULL};
+
+#define THOUGHTS_OPS(NAME)                                                                         \
+    {                                                                                              \
+        NAME, losses, open_thoughts, close_thoughts, begin_epoch, run, zero_grad, updated, save,   \
+            describe                                                                               \
+    }
+const rot_method_ops rot_thoughts_ops[] = {
+    THOUGHTS_OPS("coconut"),    THOUGHTS_OPS("cot"),   THOUGHTS_OPS("no-cot"),
+    THOUGHTS_OPS("no-thoughts"), THOUGHTS_OPS("pause"), THOUGHTS_OPS("icot"),
+};
