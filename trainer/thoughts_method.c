@@ -2,12 +2,12 @@
 // other thoughts and another way of taking steps out.
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "trainer/chain.h"
+#include "trainer/decoder_family.h"
 #include "trainer/method.h"
 #include "trainer/passes.h"
 
@@ -104,6 +104,17 @@ static int find_tokens(const rot_train_config *config, const rot_tokenizer *toke
     return 0;
 }
 
+static int rows_of(const char *checkpoint, int32_t *rows, rot_err *err)
+{
+    json_t *json;
+    const rot_decoder_family *family;
+    rot_decoder_shape shape;
+    ROT_TRY(rot_decoder_read_config(checkpoint, &json, &family, &shape, err));
+    json_decref(json);
+    *rows = shape.info.vocab;
+    return 0;
+}
+
 static int open_decoder(thoughts *t, const rot_tokenizer *tokenizer, int threads, rot_err *err)
 {
     const rot_train_config *c = t->config;
@@ -117,18 +128,17 @@ static int open_decoder(thoughts *t, const rot_tokenizer *tokenizer, int threads
     o.checkpointing = c->checkpointing;
     bool marked = t->options.kind != ROT_THOUGHTS_NONE;
     if (c->tuning == ROT_TUNE_LORA) {
-        o.lora = (rot_lora_options){c->lora_r, c->lora_alpha, c->lora_dropout, c->lora_targets,
-                                    c->seed};
+        o.lora =
+            (rot_lora_options){c->lora_r, c->lora_alpha, c->lora_dropout, c->lora_targets, c->seed};
         o.train_embedding = marked; // a token that nobody trains says nothing
     }
-    rot_decoder_shape shape;
-    ROT_TRY(rot_decoder_peek(c->checkpoint, &shape, err));
-    if (rot_tokenizer_size(tokenizer) > shape.vocab)
-        ROT_FAIL(err, ROT_ERR_USAGE,
-                 "%s: the tokenizer has %d tokens, the model %d rows", c->checkpoint,
-                 rot_tokenizer_size(tokenizer), shape.vocab);
+    int32_t rows;
+    ROT_TRY(rows_of(c->checkpoint, &rows, err));
+    if (rot_tokenizer_size(tokenizer) > rows)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%s: the tokenizer has %d tokens, the model %d rows",
+                 c->checkpoint, rot_tokenizer_size(tokenizer), rows);
     if (!marked) return rot_decoder_open(&o, &t->base.decoder, err);
-    ROT_TRY(find_tokens(c, tokenizer, shape.vocab, &t->tokens, &o.extra_rows, err));
+    ROT_TRY(find_tokens(c, tokenizer, rows, &t->tokens, &o.extra_rows, err));
     ROT_TRY(rot_decoder_open(&o, &t->base.decoder, err));
     if (rot_tokenizer_find(tokenizer, "<|latent|>") >= 0) return 0;
     return set_rows(t, tokenizer, t->tokens.start, err);
@@ -149,7 +159,8 @@ static int open_data(thoughts *t, const rot_tokenizer *tokenizer, rot_err *err)
         ROT_TRY(rot_chains_read(t->readers[i], tokenizer, (rot_step_rule)c->step_rule, -1,
                                 info->eos[0], &t->chains[i], err));
         size_t n = rot_chains_count(t->chains[i]);
-        if (n == 0) ROT_FAIL(err, ROT_ERR_USAGE, "%s: split %s has no sample", c->dataset, splits[i]);
+        if (n == 0)
+            ROT_FAIL(err, ROT_ERR_USAGE, "%s: split %s has no sample", c->dataset, splits[i]);
         if (i == ROT_TRAIN_SPLIT && c->max_samples && n > c->max_samples) n = c->max_samples;
         t->base.n_samples[i] = n;
     }
@@ -281,8 +292,7 @@ static int build_sequences(thoughts *t, const rot_micro_batch *b, rot_err *err)
     for (size_t i = 0; i < b->n; i++) {
         rot_chain chain = rot_chains_get(t->chains[b->which], b->samples[i]);
         ROT_TRY(rot_thoughts_train(&options, &t->tokens, &chain, b->samples[i], epoch,
-                                   rot_thoughts_stage(&options, epoch, at), &t->sequences[i],
-                                   err));
+                                   rot_thoughts_stage(&options, epoch, at), &t->sequences[i], err));
         if (t->sequences[i].n <= (size_t)positions) continue;
         char what[96];
         snprintf(what, sizeof what, "%zu tokens, the model takes %d", t->sequences[i].n, positions);
@@ -336,8 +346,7 @@ static int describe(rot_method *method, char **json, rot_err *err)
     const rot_decoder_info *info = rot_decoder_get_info(method->decoder);
     rot_str_printf(&out, "{\"model_type\": \"%s\", \"parameters\": %lld, \"trained\": %lld",
                    info->model_type, (long long)info->n_parameters, (long long)info->n_trained);
-    rot_str_printf(&out, ", \"longest_chain\": %d",
-                   rot_chains_longest(t->chains[ROT_TRAIN_SPLIT]));
+    rot_str_printf(&out, ", \"longest_chain\": %d", rot_chains_longest(t->chains[ROT_TRAIN_SPLIT]));
     if (t->options.kind != ROT_THOUGHTS_NONE)
         rot_str_printf(&out, ", \"start\": %d, \"end\": %d, \"thought\": %d", t->tokens.start,
                        t->tokens.end, t->tokens.thought);
@@ -353,6 +362,6 @@ static const char *const losses[] = {"lm_loss", NULL};
             describe                                                                               \
     }
 const rot_method_ops rot_thoughts_ops[] = {
-    THOUGHTS_OPS("coconut"),    THOUGHTS_OPS("cot"),   THOUGHTS_OPS("no-cot"),
+    THOUGHTS_OPS("coconut"),     THOUGHTS_OPS("cot"),   THOUGHTS_OPS("no-cot"),
     THOUGHTS_OPS("no-thoughts"), THOUGHTS_OPS("pause"), THOUGHTS_OPS("icot"),
 };
