@@ -16,6 +16,7 @@ enum {
     KEY_SCRATCH,
     KEY_PREPARE,
     KEY_PROFILE,
+    KEY_NO_PREFLIGHT,
     MAX_SETS = 256
 };
 
@@ -24,7 +25,7 @@ typedef struct arguments {
     const char *config;
     const char *sets[MAX_SETS];
     int n_sets;
-    bool plan, rehash;
+    bool plan, rehash, no_preflight;
     int rank, ranks; // -1: not given
     double stale_seconds;
     const char *scratch;
@@ -35,6 +36,7 @@ static const struct argp_option options[] = {
     {"config", 'c', "CONFIG", 0, "the build's YAML (docs/config.md)", 0},
     {"set", KEY_SET, "KEY=VALUE", 0, "override a key of the config, such as render.size_px=24", 0},
     {"plan", KEY_PLAN, 0, 0, "show stages, what is reused, bytes and time; build nothing", 0},
+    {"no-preflight", KEY_NO_PREFLIGHT, 0, 0, "begin even if the disk seems too small", 0},
     {"rehash", KEY_REHASH, 0, 0, "forget remembered hashes of big files", 0},
     {"profile", KEY_PROFILE, 0, 0, "say at the end where the time went (on stderr)", 0},
     {"rank", KEY_RANK, "R", 0, "this process is rank R of --ranks N that share the root", 1},
@@ -69,6 +71,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_PLAN: a->plan = true; return 0;
     case KEY_REHASH: a->rehash = true; return 0;
+    case KEY_NO_PREFLIGHT: a->no_preflight = true; return 0;
     case KEY_RANK: a->rank = (int)number(state, "--rank", arg, 1 << 24); return 0;
     case KEY_RANKS: a->ranks = (int)number(state, "--ranks", arg, 1 << 24); return 0;
     case KEY_STALE: a->stale_seconds = number(state, "--stale", arg, 1e6); return 0;
@@ -222,6 +225,7 @@ int cli_build(int argc, char **argv)
     rot_build_options build = rot_build_options_default();
     build.threads = a.common.threads;
     build.rehash = a.rehash;
+    build.no_preflight = a.no_preflight;
     build.stop = cli_catch_signals();
     build.progress = cli_progress_show;
     build.note = cli_progress_note;

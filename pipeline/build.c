@@ -14,6 +14,7 @@
 #include "pipeline/build.h"
 #include "pipeline/dataset.h"
 #include "pipeline/job.h"
+#include "pipeline/preflight.h"
 #include "pipeline/sink.h"
 #include "pipeline/stage_note.h"
 
@@ -64,11 +65,14 @@ static int find_sibling(const rot_job *job, const rot_stage_plan *plan, char dir
     return 0;
 }
 
-static int transcode(const char *from_dir, const rot_stage_plan *plan, rot_err *err)
+static int transcode(const rot_job *job, const char *from_dir, const rot_stage_plan *plan,
+                     rot_err *err)
 {
     rot_stage *from = NULL;
     ROT_TRY(rot_stage_open(from_dir, &from, err));
-    int rc = rot_stage_transcode(from, plan->dir, &plan->spec, err);
+    uint64_t bytes = rot_stage_get_info(from)->payload_bytes;
+    int rc = rot_preflight_stage(job, plan, bytes, err);
+    if (rc == 0) rc = rot_stage_transcode(from, plan->dir, &plan->spec, err);
     rot_stage_close(&from);
     return rc;
 }
@@ -135,7 +139,7 @@ static int complete(rot_job *job, rot_make *make, const void *from, rot_stage_pl
     ROT_TRY(find_sibling(job, plan, sibling, err));
     if (sibling[0]) {
         rot_job_note(job, "%s of split %s: transcoding %s", plan->stage, plan->split, sibling);
-        ROT_TRY(transcode(sibling, plan, err));
+        ROT_TRY(transcode(job, sibling, plan, err));
     } else if (make) {
         ROT_TRY(make(job, from, plan, err));
     } else {
@@ -153,11 +157,11 @@ static int build_split(rot_job *job, const rot_split_config *split, rot_build_de
     const rot_config *config = job->config;
     ROT_TRY(rot_scan_split(job, split, &out->scan, err));
     ROT_TRY(rot_plan_tokens(job, split, &out->scan, &out->stages[0], err));
-    out->n_stages = 1;
+    if (config->has_render) ROT_TRY(rot_plan_images(job, split, &out->scan, &out->stages[1], err));
+    out->n_stages = config->has_render ? 2 : 1;
+    if (write) ROT_TRY(rot_preflight(job, split, out, err));
     if (write) ROT_TRY(complete(job, make_tokens, split, &out->stages[0], err));
     if (!config->has_render) return 0;
-    ROT_TRY(rot_plan_images(job, split, &out->scan, &out->stages[1], err));
-    out->n_stages = 2;
     if (write) ROT_TRY(complete(job, make_images, &out->stages[0], &out->stages[1], err));
     if (!out->stages[1].done || !config->has_encode) return 0;
     ROT_TRY(rot_plan_embeds(job, split, &out->scan, out->stages[1].root, &out->stages[2], err));

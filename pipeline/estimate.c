@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "base/err.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "pipeline/preflight.h"
 
 double rot_tower_flop(const rot_encoder_info *info, const rot_grid *grid)
 {
@@ -193,17 +193,9 @@ int rot_plan_text(rot_job *job, const rot_split_plan *plans, char **json, rot_er
     }
     out = json_pack("{s:s, s:s, s:O}", "name", job->config->name, "root", job->config->root,
                     "splits", splits);
-    struct statvfs fs;
-    char dir[4096], parent[4096];
-    snprintf(dir, sizeof dir, "%s", job->config->root);
-    while (!rot_fs_is_dir(dir) && strcmp(dir, ".") &&
-           strcmp(dir, "/")) { // the root itself may not exist yet
-        rot_fs_dirname(dir, parent, sizeof parent);
-        memcpy(dir, parent, sizeof dir);
-    }
-    if (out && statvfs(dir, &fs) == 0)
-        json_object_set_new(out, "free_bytes",
-                            json_integer((json_int_t)((uint64_t)fs.f_bavail * fs.f_frsize)));
+    uint64_t free = 0;
+    if (out && rot_free_bytes(job->config->root, &free))
+        json_object_set_new(out, "free_bytes", json_integer((json_int_t)free));
     if (out && job->config->has_encode)
         json_object_set_new(out, "backend", json_string(info.backend));
     *json = out ? json_dumps(out, JSON_INDENT(2)) : NULL;

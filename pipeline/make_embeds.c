@@ -3,13 +3,13 @@
 // never waits for the store; rows are appended in order all the same.
 #include <pthread.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "base/err.h"
 #include "base/mem.h"
 #include "pipeline/estimate.h"
 #include "pipeline/job.h"
 #include "pipeline/mend.h"
+#include "pipeline/preflight.h"
 #include "pipeline/same_images.h"
 #include "pipeline/sink.h"
 
@@ -79,15 +79,7 @@ static int preflight(embeds_job *t, const rot_stage_plan *from, const rot_stage_
         if (rc != ROT_ERR_TOO_LARGE || t->job->config->on_too_large == ROT_POLICY_FAIL) return rc;
         rot_job_note(t->job, "skipped: %s", err->message);
     }
-    struct statvfs fs;
-    if (statvfs(plan->dir, &fs) < 0) return 0; // no figure, no verdict
-    uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    // zstd-bf16 leaves signs and mantissas, half of the bytes, as they are.
-    if (plan->spec.layout.codec == ROT_CODEC_ZSTD_BF16) bytes /= 2;
-    if (bytes > free_bytes)
-        ROT_FAIL(err, ROT_ERR_NO_SPACE, "%s: the embeds of split %s need %llu bytes, %llu are free",
-                 plan->dir, from->split, (unsigned long long)bytes, (unsigned long long)free_bytes);
-    return 0;
+    return rot_preflight_stage(t->job, plan, bytes, err);
 }
 
 static int open_all(embeds_job *t, const rot_stage_plan *from, rot_err *err)

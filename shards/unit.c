@@ -76,3 +76,11 @@ int rot_unit_add(rot_unit *unit, const rot_record *record, rot_err *err)
     ROT_TRY(rot_record_check(record, ROT_ERR_USAGE, err));
     return rot_packer_add(&unit->packer, record, err);
 }
+
+uint64_t rot_unit_file_bytes(const rot_unit *unit)
+{
+    uint64_t pages = 0;
+    for (size_t i = 0; i < unit->n_values; i++)
+        pages += rot_value_pages(unit->values[i].head.n_stored);
+    return pages * ROT_PAGE;
+}

@@ -39,6 +39,7 @@ typedef struct rot_build_options {
     int rank, ranks;
     double stale_seconds; // a rank silent for so long has its work taken over; 0: 60
     const char *scratch;  // folder of this machine for unfinished shards; NULL: in the root
+    bool no_preflight;    // begin even if the disk seems too small for what is to be made
     bool prepare_only;    // as a rank: end when tokens and images are there; *json is NULL
     // NULL, or where a JSON object is put that says where the time went (freed by the caller): the
     // stages that were made, and for embeds the shares of the tower, its own stages, and the rest.

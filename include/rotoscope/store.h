@@ -98,6 +98,8 @@ void rot_unit_close(rot_unit **unit);
 int rot_unit_begin(rot_unit *unit, uint64_t row, rot_err *err);
 // The next row; the payload is copied before the call returns.
 int rot_unit_add(rot_unit *unit, const rot_record *record, rot_err *err);
+// What the values packed so far take in a shard's file.
+uint64_t rot_unit_file_bytes(const rot_unit *unit);
 // Appends it and commits. ROT_ERR_USAGE: its rows are not all there, or not the writer's next.
 int rot_shard_writer_append_unit(rot_shard_writer *writer, const rot_unit *unit, rot_err *err);
 
