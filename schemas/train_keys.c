@@ -208,10 +208,6 @@ static void coconut_defaults(rot_train_config *c, bool prosqa)
     c->max_stage = prosqa ? 6 : 3;
     c->first_epoch = stages && !prosqa ? 3 : 0;
     c->curriculum = stages;
-    c->pad_to_max = true;
-    c->icot_per_epoch = 8;
-    c->icot_smoothing = 4;
-    c->icot_all_beyond = -1;
 }
 
 void rot_train_defaults(rot_train_config *c, rot_train_preset preset, rot_train_method method,
@@ -252,6 +248,10 @@ void rot_train_defaults(rot_train_config *c, rot_train_preset preset, rot_train_
     c->train_head = first;
     c->keep = 2;
     c->log_every = 1;
+    c->pad_to_max = true;
+    c->icot_per_epoch = 8;
+    c->icot_smoothing = 4;
+    c->icot_all_beyond = -1;
     if (method != ROT_METHOD_ROT) coconut_defaults(c, preset == ROT_TRAIN_COCONUT_PROSQA);
 }
 

@@ -162,7 +162,7 @@ static void documented_defaults_are_the_defaults(void **state)
         const void *field = (const char *)c + key->offset;
         const char *d = key->by_default;
         int word;
-        if (!d || !strcmp(d, "by stage")) continue;
+        if (!d || !strncmp(d, "by ", 3)) continue;
         switch (key->type) {
         case ROT_KEY_COUNT: assert_int_equal(*(const uint32_t *)field, strtoul(d, NULL, 10)); break;
         case ROT_KEY_INTEGER: assert_int_equal(*(const int *)field, atoi(d)); break;
