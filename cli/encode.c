@@ -14,7 +14,7 @@ static const struct argp_option options[] = {
     {"output", 'o', "OUT.safetensors", 0, "the file to write", 0},
     {"geometry", KEY_GEOMETRY, "NAME", 0, "released (default), patch16 or native", 0},
     {"dtype", KEY_DTYPE, "TYPE", 0, "bf16 (default) or f32: arithmetic and output", 0},
-    {"backend", KEY_BACKEND, "NAME", 0, "auto (default), ref, onednn or amx", 0},
+    {"backend", KEY_BACKEND, "NAME", 0, "auto (default), ref, onednn, amx or cuda", 0},
     {"deepstack", KEY_DEEPSTACK, 0, 0, "the deepstack taps too: STEM.deepstack.0, .1, ...", 0},
     {"pixels", KEY_PIXELS, 0, 0, "write the tower's input instead: STEM.pixels and STEM.grid", 0},
     {0}};

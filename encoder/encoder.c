@@ -28,6 +28,8 @@ struct rot_encoder {
     float *pixels; // (capacity, patch_values)
     size_t capacity;
     double resample_seconds;
+    int slot;        // of the next batch
+    void *under_way; // where the batch of the other slot goes; NULL: none
     rot_encoder_stage stages[MAX_STAGES];
 };
 
@@ -121,6 +123,9 @@ int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_
     ROT_GO(rot_backend_open(options->backend, precision, encoder->threads, &encoder->backend, err));
     ROT_GO(open_checkpoint(options, &checkpoint, err));
     const rot_vision_config *c = rot_checkpoint_config(checkpoint);
+    const rot_backend_ops *ops = encoder->backend->ops;
+    if (options->device_memory_mb && ops->limit)
+        ROT_GO(ops->limit(encoder->backend, options->device_memory_mb * UINT64_C(1000000), err));
     encoder->preprocessor = *rot_checkpoint_preprocessor(checkpoint);
     encoder->patch_values =
         (size_t)c->in_channels * (size_t)c->temporal * (size_t)(c->patch_px * c->patch_px);
@@ -196,35 +201,82 @@ static int reserve_pixels(rot_encoder *encoder, size_t rows, rot_err *err)
     return 0;
 }
 
-int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
-                       size_t n, void *out, rot_err *err)
+// Images from `first` on that make one batch, and their patch rows; `left` patches are to do.
+static void next_batch(const rot_encoder *encoder, const rot_grid *grids, size_t first, size_t n,
+                       size_t left, size_t *count, size_t *rows)
+{
+    const size_t most = rot_tower_rows(encoder->tower);
+    const size_t fair = left / ((left + most - 1) / most); // no small batch at the end
+    for (*count = *rows = 0; first + *count < n; ++*count) {
+        const size_t next = (size_t)grids[first + *count].n_patches;
+        if (*count && (*rows + next > most || *rows + next / 2 > fair)) break;
+        *rows += next;
+    }
+}
+
+int rot_encoder_end(rot_encoder *encoder, rot_err *err)
+{
+    void *out = encoder->under_way;
+    encoder->under_way = NULL;
+    return out ? rot_tower_finish(encoder->tower, 1 - encoder->slot, out, err) : 0;
+}
+
+// Begins a batch; what was under way before is finished while this one is computed.
+static int begin_batch(rot_encoder *encoder, const rot_grid *grids, size_t n, void *out,
+                       rot_err *err)
+{
+    if (!encoder->backend->ops->send)
+        return rot_tower_run(encoder->tower, encoder->pixels, grids, n, out, err);
+    ROT_TRY(rot_tower_start(encoder->tower, encoder->slot, encoder->pixels, grids, n, err));
+    ROT_TRY(rot_encoder_end(encoder, err));
+    encoder->slot = 1 - encoder->slot;
+    encoder->under_way = out;
+    return 0;
+}
+
+int rot_encoder_begin(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
+                      size_t n, void *out, rot_err *err)
 {
     rot_err ignored;
     if (!err) err = &ignored;
-    size_t most = rot_tower_rows(encoder->tower), elem = encoder->dtype == ROT_DTYPE_BF16 ? 2 : 4;
+    const size_t elem = encoder->dtype == ROT_DTYPE_BF16 ? 2 : 4;
     unsigned char *to = out;
     size_t left = 0; // patches
+    int rc = 0;
     for (size_t i = 0; i < n; i++) {
         if (grids[i].n_patches < 1) ROT_FAIL(err, ROT_ERR_USAGE, "image %zu: an empty grid", i);
         left += (size_t)grids[i].n_patches;
     }
-    for (size_t i = 0; i < n;) {
-        size_t count = 0, rows = 0;
-        size_t fair = left / ((left + most - 1) / most); // no small batch at the end
-        while (i + count < n) {
-            size_t next = (size_t)grids[i + count].n_patches;
-            if (count && (rows + next > most || rows + next / 2 > fair)) break;
-            rows += next;
-            count++;
-        }
-        left -= rows;
-        ROT_TRY(reserve_pixels(encoder, rows, err));
-        ROT_TRY(resample(encoder, images + i, grids + i, count, i, err));
-        ROT_TRY(rot_tower_run(encoder->tower, encoder->pixels, grids + i, count, to, err));
+    for (size_t i = 0, count, rows; i < n; i += count, left -= rows) {
+        next_batch(encoder, grids, i, n, left, &count, &rows);
+        ROT_GO(reserve_pixels(encoder, rows, err));
+        ROT_GO(resample(encoder, images + i, grids + i, count, i, err));
+        ROT_GO(begin_batch(encoder, grids + i, count, to, err));
         for (size_t k = 0; k < count; k++) to += (size_t)grids[i + k].k * encoder->row_width * elem;
-        i += count;
     }
     return 0;
+done:
+    encoder->under_way = NULL;
+    return rc;
+}
+
+int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
+                       size_t n, void *out, rot_err *err)
+{
+    ROT_TRY(rot_encoder_begin(encoder, images, grids, n, out, err));
+    return rot_encoder_end(encoder, err);
+}
+
+void rot_encoder_choices(const rot_encoder *encoder, char *out, size_t capacity)
+{
+    const rot_backend *b = encoder->backend;
+    out[0] = 0;
+    if (b->ops->choices) b->ops->choices(b, out, capacity);
+}
+
+void rot_encoder_profile(rot_encoder *encoder, bool on)
+{
+    rot_tower_profile(encoder->tower, on);
 }
 
 const rot_encoder_stage *rot_encoder_stages(const rot_encoder *encoder, size_t *n)

@@ -50,9 +50,17 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+void rot_tower_profile(rot_tower *tower, bool on)
+{
+    tower->profiled = on;
+}
+
 // Books the time since *since and moves it on.
 static void book(rot_tower *tower, int stage, double *since, double work)
 {
+    const rot_backend_ops *ops = tower->backend->ops;
+    rot_err ignored; // the backend keeps its failure and tells it when results are asked for
+    if (tower->profiled && ops->synchronise) (void)ops->synchronise(tower->backend, &ignored);
     double t = now();
     tower->stages[stage].name = stage_names[stage];
     tower->stages[stage].seconds += t - *since;
@@ -68,42 +76,57 @@ static int linear(rot_tower *tower, int stage, double *since, const rot_linear *
     return 0;
 }
 
-// Buffers for `rows` patch rows. Kept between calls, made anew when a batch needs more.
+enum { N_BUFFERS = 12 };
+
+typedef struct buffer_plan {
+    rot_buffer **buffer; // NULL: this tower has none
+    rot_elem elem;
+    size_t rows, width;
+} buffer_plan;
+
+static void plan_buffers(const rot_tower *tower, size_t rows, buffer_plan plan[N_BUFFERS])
+{
+    rot_tower *t = (rot_tower *)(uintptr_t)tower; // the plan names buffers, it makes none
+    const rot_vision_config *c = &t->config;
+    const size_t width = (size_t)c->width, cell = (size_t)(c->merge * c->merge),
+                 half = width / (size_t)c->heads / 2;
+    size_t hidden = (size_t)c->mlp_width; // the merger's middle lies there too
+    if (hidden < (t->between + cell - 1) / cell) hidden = (t->between + cell - 1) / cell;
+    const buffer_plan all[N_BUFFERS] = {
+        {&t->pixels, ROT_ELEM_ACT, rows, t->patch_values},
+        {&t->x, ROT_ELEM_F32, rows, width},
+        {&t->h, ROT_ELEM_ACT, rows, width},
+        {&t->qkv, ROT_ELEM_ACT, rows, 3 * width},
+        {&t->q, ROT_ELEM_ACT, rows, width},
+        {&t->k, ROT_ELEM_ACT, rows, width},
+        {&t->v, ROT_ELEM_ACT, rows, width},
+        {&t->hidden, ROT_ELEM_ACT, rows, hidden},
+        {t->family->gated ? &t->gates : NULL, ROT_ELEM_ACT, rows, 2 * (size_t)c->mlp_width},
+        {&t->cosines, ROT_ELEM_F32, rows, half},
+        {&t->sines, ROT_ELEM_F32, rows, half},
+        {&t->merger.out, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width}, // and one for each tap
+    };
+    memcpy(plan, all, sizeof all);
+}
+
+// Buffers for `rows` patch rows. Kept between calls, made anew when a batch needs more. On a device
+// of its own they are made for the largest batch at once.
 static int reserve(rot_tower *tower, size_t rows, rot_err *err)
 {
     if (rows <= tower->capacity) return 0;
+    buffer_plan plan[N_BUFFERS];
     rot_backend *b = tower->backend;
-    const rot_vision_config *c = &tower->config;
-    size_t width = (size_t)c->width, cell = (size_t)(c->merge * c->merge),
-           half = width / (size_t)c->heads / 2;
-    size_t hidden = (size_t)c->mlp_width; // the merger's middle lies there too
-    if (hidden < (tower->between + cell - 1) / cell) hidden = (tower->between + cell - 1) / cell;
+    const size_t cell = (size_t)(tower->config.merge * tower->config.merge);
+    if (b->ops->rows_for && rows < tower->rows_at_most) rows = tower->rows_at_most;
     rot_tower_free_buffers(tower);
     rows = (rows + cell - 1) / cell * cell;
-    const struct {
-        rot_buffer **buffer;
-        rot_elem elem;
-        size_t rows, width;
-    } plan[] = {
-        {&tower->pixels, ROT_ELEM_ACT, rows, tower->patch_values},
-        {&tower->x, ROT_ELEM_F32, rows, width},
-        {&tower->h, ROT_ELEM_ACT, rows, width},
-        {&tower->qkv, ROT_ELEM_ACT, rows, 3 * width},
-        {&tower->q, ROT_ELEM_ACT, rows, width},
-        {&tower->k, ROT_ELEM_ACT, rows, width},
-        {&tower->v, ROT_ELEM_ACT, rows, width},
-        {&tower->hidden, ROT_ELEM_ACT, rows, hidden},
-        {tower->family->gated ? &tower->gates : NULL, ROT_ELEM_ACT, rows, 2 * (size_t)c->mlp_width},
-        {&tower->cosines, ROT_ELEM_F32, rows, half},
-        {&tower->sines, ROT_ELEM_F32, rows, half},
-        {&tower->merger.out, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width},
-    };
-    for (size_t i = 0; i < sizeof plan / sizeof *plan; i++)
+    plan_buffers(tower, rows, plan);
+    for (size_t i = 0; i < N_BUFFERS; i++)
         if (plan[i].buffer)
             ROT_TRY(b->ops->buffer_new(b, plan[i].elem, plan[i].rows, plan[i].width, plan[i].buffer,
                                        err));
     for (int i = 0; i < tower->n_taps; i++)
-        ROT_TRY(b->ops->buffer_new(b, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width,
+        ROT_TRY(b->ops->buffer_new(b, ROT_ELEM_ACT, rows / cell, (size_t)tower->config.out_width,
                                    &tower->taps[i].out, err));
     tower->capacity = rows;
     return 0;
@@ -111,11 +134,28 @@ static int reserve(rot_tower *tower, size_t rows, rot_err *err)
 
 size_t rot_tower_rows(const rot_tower *tower)
 {
+    return tower->rows_at_most;
+}
+
+size_t rot_tower_choose_rows(const rot_tower *tower)
+{
     enum {
         BUDGET = 64 << 20
     }; // bytes of activations: larger batches gain nothing and leave the caches
     const rot_vision_config *c = &tower->config;
     size_t act = tower->backend->precision == ROT_PRECISION_BF16 ? 2 : 4;
+    if (tower->backend->ops->rows_for) {
+        const size_t unit = 64; // as if so many rows were one, for buffers of merged rows
+        size_t n_bytes = 0;
+        buffer_plan plan[N_BUFFERS];
+        plan_buffers(tower, unit, plan);
+        for (size_t i = 0; i < N_BUFFERS; i++)
+            if (plan[i].buffer)
+                n_bytes += plan[i].rows * plan[i].width * (plan[i].elem == ROT_ELEM_F32 ? 4 : act);
+        n_bytes +=
+            (size_t)tower->n_taps * plan[N_BUFFERS - 1].rows * plan[N_BUFFERS - 1].width * act;
+        return tower->backend->ops->rows_for(tower->backend, (n_bytes + unit - 1) / unit);
+    }
     size_t per_row =
         4 * (size_t)c->width +
         act * (7 * (size_t)c->width + (tower->family->gated ? 3 : 1) * (size_t)c->mlp_width) +
@@ -236,9 +276,10 @@ static int run_tap(rot_tower *tower, const rot_tower_merger *tap, const rot_towe
     return run_products(tower, STAGE_TAPS, tap, order->tokens, since, err);
 }
 
-// Output `plane` of every merged token: 0 the embedding, then the taps.
-static void download_plane(rot_tower *tower, const rot_tower_order *order, const rot_buffer *from,
-                           int plane, unsigned char *out)
+// Output `plane` of every merged token: 0 the embedding, then the taps. From `rows`, where they
+// were received, or if that is NULL from the buffer.
+static void take_plane(rot_tower *tower, const rot_tower_order *order, const unsigned char *rows,
+                       const rot_buffer *from, int plane, unsigned char *out)
 {
     rot_backend *b = tower->backend;
     const size_t bytes =
@@ -246,22 +287,26 @@ static void download_plane(rot_tower *tower, const rot_tower_order *order, const
     const size_t stride = bytes * (size_t)(1 + tower->n_taps);
     for (size_t i = 0; i < order->out.n; i++) {
         const rot_run *run = &order->out.at[i];
-        unsigned char *to = out + run->to * stride + (size_t)plane * bytes;
-        if (stride == bytes)
-            b->ops->download(b, from, run->from, run->n, to);
-        else
-            for (size_t k = 0; k < run->n; k++)
-                b->ops->download(b, from, run->from + k, 1, to + k * stride);
+        const size_t pieces = stride == bytes ? 1 : run->n, n = run->n / pieces;
+        for (size_t k = 0; k < pieces; k++) {
+            unsigned char *to = out + (run->to + k) * stride + (size_t)plane * bytes;
+            if (rows)
+                memcpy(to, rows + (run->from + k) * bytes, n * bytes);
+            else
+                b->ops->download(b, from, run->from + k, n, to);
+        }
     }
 }
 
-static void download(rot_tower *tower, const rot_tower_order *order, void *out)
+static void take(rot_tower *tower, const rot_tower_order *order, const unsigned char *rows,
+                 void *out)
 {
     const size_t width = (size_t)tower->config.out_width;
     const bool bf16 = tower->backend->precision == ROT_PRECISION_BF16;
-    download_plane(tower, order, tower->merger.out, 0, out);
-    for (int i = 0; i < tower->n_taps; i++)
-        download_plane(tower, order, tower->taps[i].out, 1 + i, out);
+    const size_t plane_bytes = order->tokens * width * (bf16 ? 2 : 4);
+    for (int i = 0; i <= tower->n_taps; i++)
+        take_plane(tower, order, rows ? rows + (size_t)i * plane_bytes : NULL,
+                   i ? tower->taps[i - 1].out : tower->merger.out, i, out);
     for (size_t i = 0; i < order->newlines.n; i++)
         for (size_t c = 0; c < width; c++) {
             size_t at = order->newlines.at[i].to * width + c; // runs of one row: rows are between
@@ -272,32 +317,56 @@ static void download(rot_tower *tower, const rot_tower_order *order, void *out)
         }
 }
 
+int rot_tower_finish(rot_tower *tower, int slot, void *out, rot_err *err)
+{
+    const void *rows = NULL;
+    double since = now();
+    if (tower->backend->ops->receive)
+        ROT_TRY(tower->backend->ops->receive(tower->backend, slot, &rows, err));
+    take(tower, &tower->orders[slot], rows, out);
+    book(tower, STAGE_DOWNLOAD, &since, 0);
+    return 0;
+}
+
+static int send(rot_tower *tower, const rot_tower_order *order, int slot, rot_err *err)
+{
+    rot_backend *b = tower->backend;
+    rot_buffer *planes[1 + ROT_MAX_LISTED];
+    if (!b->ops->send) return 0;
+    planes[0] = tower->merger.out;
+    for (int i = 0; i < tower->n_taps; i++) planes[1 + i] = tower->taps[i].out;
+    return b->ops->send(b, planes, 1 + tower->n_taps, order->tokens, slot, err);
+}
+
+int rot_tower_start(rot_tower *tower, int slot, const float *pixels, const rot_grid *grids,
+                    size_t n, rot_err *err)
+{
+    double since = now();
+    const rot_vision_config *c = &tower->config;
+    rot_tower_order *order = &tower->orders[slot];
+    rot_tower_order_free(order);
+    ROT_TRY(rot_tower_order_make(c, grids, n, order, err));
+    ROT_TRY(reserve(tower, order->rows, err));
+    ROT_TRY(rot_tower_upload_tables(tower, grids, n, order, err));
+    book(tower, STAGE_TABLES, &since, 0);
+    rot_tower_upload_runs(tower, tower->pixels, &order->in, tower->patch_values, pixels);
+    book(tower, STAGE_UPLOAD, &since, 0);
+    ROT_TRY(linear(tower, STAGE_PATCH, &since, tower->patch, tower->patch_values, (size_t)c->width,
+                   order->rows, tower->pixels, tower->x, err));
+    if (tower->family->pre_norm) norm(tower, &tower->pre_norm, order->rows, tower->x, &since);
+    for (int i = 0, tap = 0; i < c->used_depth; i++) {
+        ROT_TRY(run_block(tower, &tower->blocks[i], order, &since, err));
+        if (tap < tower->n_taps && tower->taps[tap].block == i)
+            ROT_TRY(run_tap(tower, &tower->taps[tap++], order, &since, err));
+    }
+    ROT_TRY(run_merger(tower, order, &since, err));
+    return send(tower, order, slot, err);
+}
+
 int rot_tower_run(rot_tower *tower, const float *pixels, const rot_grid *grids, size_t n, void *out,
                   rot_err *err)
 {
-    int rc = 0;
-    double since = now();
     if (n == 0) return 0;
-    const rot_vision_config *c = &tower->config;
-    rot_tower_order order;
-    ROT_GO(rot_tower_order_make(c, grids, n, &order, err));
-    ROT_GO(reserve(tower, order.rows, err));
-    ROT_GO(rot_tower_upload_tables(tower, grids, n, &order, err));
-    book(tower, STAGE_TABLES, &since, 0);
-    rot_tower_upload_runs(tower, tower->pixels, &order.in, tower->patch_values, pixels);
-    book(tower, STAGE_UPLOAD, &since, 0);
-    ROT_GO(linear(tower, STAGE_PATCH, &since, tower->patch, tower->patch_values, (size_t)c->width,
-                  order.rows, tower->pixels, tower->x, err));
-    if (tower->family->pre_norm) norm(tower, &tower->pre_norm, order.rows, tower->x, &since);
-    for (int i = 0, tap = 0; i < c->used_depth; i++) {
-        ROT_GO(run_block(tower, &tower->blocks[i], &order, &since, err));
-        if (tap < tower->n_taps && tower->taps[tap].block == i)
-            ROT_GO(run_tap(tower, &tower->taps[tap++], &order, &since, err));
-    }
-    ROT_GO(run_merger(tower, &order, &since, err));
-    download(tower, &order, out);
-    book(tower, STAGE_DOWNLOAD, &since, 0);
-done:
-    rot_tower_order_free(&order);
-    return rc;
+    ROT_TRY(rot_tower_start(tower, 0, pixels, grids, n, err));
+    return rot_tower_finish(tower, 0, out, err);
 }

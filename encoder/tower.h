@@ -25,7 +25,16 @@ int rot_tower_supports(const char *model_type, rot_err *err);
 // memory; an image that alone has more is run alone.
 size_t rot_tower_rows(const rot_tower *tower);
 
-// One packed batch. pixels (sum of n_patches, patch values) as rot_geometry_pixels writes them,
+// One packed batch in two steps. `start` tells the backend all that is to be done and returns, on a
+// processor when it is done; `finish` writes what `start` with the same slot (0 or 1) began. Two
+// slots may be under way at once on a backend that has `send`, else one.
+int rot_tower_start(rot_tower *tower, int slot, const float *pixels, const rot_grid *grids,
+                    size_t n, rot_err *err);
+int rot_tower_finish(rot_tower *tower, int slot, void *out, rot_err *err);
+// Waits after each operation, so that its time is booked where it belongs.
+void rot_tower_profile(rot_tower *tower, bool on);
+
+// Both steps. pixels (sum of n_patches, patch values) as rot_geometry_pixels writes them,
 // image after image; out (sum of K, out_width), with deepstack (sum of K, (1 + taps) out_width), in
 // the backend's ACT type: float32 or bfloat16.
 int rot_tower_run(rot_tower *tower, const float *pixels, const rot_grid *grids, size_t n, void *out,

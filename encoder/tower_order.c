@@ -161,4 +161,5 @@ void rot_tower_order_free(rot_tower_order *order)
     rot_free(order->features.at);
     rot_free(order->out.at);
     rot_free(order->newlines.at);
+    *order = (rot_tower_order){0};
 }

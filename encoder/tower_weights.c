@@ -230,6 +230,7 @@ int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, bool 
     while ((tower->side + 1) * (tower->side + 1) <= c->n_positions) tower->side++;
     loader l = {checkpoint, tower, err};
     int rc = read_all(&l);
+    if (rc == 0) tower->rows_at_most = rot_tower_choose_rows(tower);
     if (rc < 0) rot_tower_close(&tower);
     *out = tower;
     return rc;
@@ -270,6 +271,7 @@ void rot_tower_close(rot_tower **tower)
     if (!t) return;
     rot_backend *b = t->backend;
     rot_tower_free_buffers(t);
+    for (int i = 0; i < 2; i++) rot_tower_order_free(&t->orders[i]);
     for (int i = 0; i < t->config.used_depth && t->blocks; i++) {
         rot_tower_block *block = &t->blocks[i];
         rot_linear *linears[] = {block->qkv, block->proj, block->fc1, block->fc2};

@@ -123,10 +123,10 @@ typedef struct rot_backend_ops {
     size_t (*rows_for)(const rot_backend *backend, size_t row_bytes);
     // Waits until all calls have ended.
     int (*synchronise)(rot_backend *backend, rot_err *err);
-    // Starts to download rows [0, rows) of an ACT buffer, as they are after the calls before, and
-    // returns; slot is 0 or 1. The buffer is not written until `receive` of this slot has waited
-    // for them; its rows are valid until the next `send` to the slot.
-    int (*send)(rot_backend *backend, const rot_buffer *buffer, size_t rows, int slot,
+    // Starts to download rows [0, rows) of n ACT buffers, as they are after the calls before, and
+    // returns; slot is 0 or 1. `receive` waits for them: rows, one buffer's after another's, valid
+    // until the next `send` to the slot. In between only products write these buffers.
+    int (*send)(rot_backend *backend, rot_buffer *const *buffers, int n, size_t rows, int slot,
                 rot_err *err);
     int (*receive)(rot_backend *backend, int slot, const void **rows, rot_err *err);
     // How products are computed, a line per shape that linear_new has seen: bits depend on it.

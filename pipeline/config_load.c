@@ -156,6 +156,11 @@ static int check_pairs(const rot_node *root, const rot_config *config, rot_err *
         ROT_FAIL(err, ROT_ERR_CONFIG,
                  "%s: store.embeds_codec: zstd-bf16 takes encode.dtype: bf16, not f32",
                  where_of(root, "store.embeds_codec", "encode.dtype"));
+    if (config->encode.device_memory_mb && strcmp(config->encode.backend, "auto") &&
+        strcmp(config->encode.backend, "cuda"))
+        ROT_FAIL(err, ROT_ERR_CONFIG,
+                 "%s: encode.device_memory has no effect with encode.backend: %s",
+                 where_of(root, "encode.device_memory", "encode.backend"), config->encode.backend);
     if (config->render.mode == ROT_MODE_PAGE &&
         config->render.width_px <= 2 * config->render.padding_px)
         ROT_FAIL(err, ROT_ERR_CONFIG,

@@ -25,11 +25,12 @@ typedef struct rot_encoder_options {
     size_t size;            // sizeof(rot_encoder_options)
     const char *checkpoint; // folder: config.json, preprocessor_config.json, *.safetensors
     rot_geometry geometry;  // released
-    const char *backend;    // "auto", "ref", "onednn", "amx"
+    const char *backend;    // "auto", "ref", "onednn", "amx", "cuda"
     rot_dtype dtype;        // ROT_DTYPE_BF16 or ROT_DTYPE_F32: arithmetic and output
     uint8_t background[3];  // pads the native geometry; white
     int threads;            // 0: as many as rot_threads_available()
     bool deepstack;         // the deepstack taps too, behind the embedding of each merged token
+    uint32_t device_memory_mb; // of a GPU, for all that lies there; 0: nine tenths of the free
 } rot_encoder_options;
 
 // The values named above; no checkpoint.
@@ -71,6 +72,20 @@ void rot_encoder_close(rot_encoder **encoder);
 // image do not depend on the others, on n, on their order or on the number of threads.
 int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
                        size_t n, void *out, rot_err *err);
+
+// The same in two steps, so that a GPU computes while the caller reads and writes. `begin` may return
+// before `out` is written; it is when `end`, or the next `begin`, has returned 0. `out` lives until
+// then; images and grids need not. After an error nothing is under way.
+int rot_encoder_begin(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
+                      size_t n, void *out, rot_err *err);
+int rot_encoder_end(rot_encoder *encoder, rot_err *err);
+
+// How matrix products are computed where a library chooses: a line per shape, "" on processors. Bits
+// depend on it as they do on rot_encoder_info.backend, of which it is a function.
+void rot_encoder_choices(const rot_encoder *encoder, char *out, size_t capacity);
+
+// `on`: waits for a GPU after each operation, so that the times below are those of its work.
+void rot_encoder_profile(rot_encoder *encoder, bool on);
 
 // Where the time went since the encoder was opened: resampling and each kind of operation of the
 // tower. `work` counts floating-point operations of matrix products, 0 elsewhere. The table belongs

@@ -79,7 +79,7 @@ static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t w
         return rot_no_memory(err, SIZE_MAX, "a buffer");
     rot_buffer *buffer = rot_calloc(1, sizeof *buffer);
     if (!buffer) return rot_no_memory(err, sizeof *buffer, "a buffer");
-    *buffer = (rot_buffer){NULL, elem, elem_bytes, padded, width, n_bytes};
+    *buffer = (rot_buffer){NULL, elem, elem_bytes, padded, width, n_bytes, 0};
     int rc = rot_cuda_alloc(cuda, n_bytes, "a buffer", &buffer->data, err);
     // rows past a batch are computed with, and thrown away
     if (rc == 0) rc = cuda->driver->clear(cuda->device, buffer->data, n_bytes, err);
@@ -206,18 +206,34 @@ static int grow_slot(rot_cuda *cuda, rot_cuda_slot *slot, size_t n_bytes, rot_er
     return 0;
 }
 
-static int send(rot_backend *backend, const rot_buffer *buffer, size_t rows, int slot, rot_err *err)
+static int send(rot_backend *backend, rot_buffer *const *buffers, int n, size_t rows, int slot,
+                rot_err *err)
 {
     rot_cuda *cuda = (rot_cuda *)backend;
     const rot_cuda_driver *d = cuda->driver;
-    const size_t n_bytes = rows * buffer->width * buffer->elem_bytes;
+    size_t n_bytes = 0, at = 0;
     ROT_TRY(rot_cuda_failed(cuda, err));
+    for (int i = 0; i < n; i++) n_bytes += rows * buffers[i]->width * buffers[i]->elem_bytes;
     ROT_TRY(grow_slot(cuda, &cuda->slots[slot], n_bytes, err));
     ROT_TRY(d->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_READY + slot, err));
     ROT_TRY(d->order(cuda->device, ROT_CUDA_OUT, ROT_CUDA_READY + slot, err));
-    ROT_TRY(d->copy(cuda->device, ROT_CUDA_OUT, ROT_CUDA_FROM_DEVICE, cuda->slots[slot].host,
-                    buffer->data, n_bytes, err));
+    for (int i = 0; i < n; i++) {
+        const size_t bytes = rows * buffers[i]->width * buffers[i]->elem_bytes;
+        ROT_TRY(d->copy(cuda->device, ROT_CUDA_OUT, ROT_CUDA_FROM_DEVICE,
+                        (unsigned char *)cuda->slots[slot].host + at, buffers[i]->data, bytes,
+                        err));
+        buffers[i]->sent = slot + 1;
+        at += bytes;
+    }
     return d->mark(cuda->device, ROT_CUDA_OUT, ROT_CUDA_SENT + slot, err);
+}
+
+int rot_cuda_may_write(rot_cuda *cuda, rot_buffer *buffer, rot_err *err)
+{
+    if (!buffer->sent) return 0;
+    const int event = ROT_CUDA_SENT + buffer->sent - 1;
+    buffer->sent = 0;
+    return cuda->driver->order(cuda->device, ROT_CUDA_COMPUTE, event, err);
 }
 
 static int receive(rot_backend *backend, int slot, const void **rows, rot_err *err)

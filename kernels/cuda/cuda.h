@@ -9,6 +9,7 @@ struct rot_buffer {
     void *data; // on the device
     rot_elem elem;
     size_t elem_bytes, rows, width, n_bytes; // rows: as allocated
+    int sent; // to slot sent - 1: not to be written before that copy has ended; 0: to none
 };
 
 // ---- load.c
@@ -99,6 +100,8 @@ void rot_cuda_free(rot_cuda *cuda, void *memory, size_t n_bytes);
 int rot_cuda_put(rot_cuda *cuda, void *to, bool bf16, const float *from, size_t n, rot_err *err);
 // The error that a call without a result met before, if any.
 int rot_cuda_failed(const rot_cuda *cuda, rot_err *err);
+// Lets what follows write a buffer that was sent.
+int rot_cuda_may_write(rot_cuda *cuda, rot_buffer *buffer, rot_err *err);
 int rot_cuda_launch_rows(rot_cuda *cuda, rot_cuda_launch *launch, size_t warps_needed,
                          rot_err *err);
 

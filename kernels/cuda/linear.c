@@ -235,6 +235,7 @@ int rot_cuda_linear(rot_backend *backend, const rot_linear *linear, size_t rows,
                  out_rows = out->n_bytes / out_bytes / linear->n_out,
                  room = in_rows < out_rows ? in_rows : out_rows;
     ROT_TRY(rot_cuda_failed(cuda, err));
+    ROT_TRY(rot_cuda_may_write(cuda, out, err));
     for (size_t row = 0; row < rows;) {
         const uint32_t n =
             row < room ? rot_cuda_next_chunk(&way->sizes, rows - row, room - row) : 0;
