@@ -3,6 +3,7 @@
 # make install    PREFIX=/usr/local DESTDIR=                   make lint         include rules, formatting
 # make check-faults   kills, power failures and damage by the hundred
 # make SAN=asan|tsan check                                     make bench        ratios to peers and ceilings
+# make CUDA=1       the backend for NVIDIA GPUs too, and what is missing for it
 
 PREFIX ?= /usr/local
 SAN ?=
@@ -48,6 +49,22 @@ CFLAGS := -O1 -g -fsanitize=thread
 export TSAN_OPTIONS := ignore_noninstrumented_modules=1
 endif
 
+# The cuda backend's device half, a library of its own: wherever nvcc and cuBLASLt's header are found.
+# cuBLASLt: CUBLAS_DIR, else the toolkit, else the PyPI package nvidia-cublas in $(VENV).
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+ifneq ($(NVCC),)
+CUBLAS_DIR ?= $(firstword $(foreach d,$(patsubst %/bin/nvcc,%,$(shell readlink -f "$(NVCC)")) /usr/local/cuda \
+              $(wildcard $(VENV)/lib/python3*/site-packages/nvidia/cu13),$(if $(wildcard $(d)/include/cublasLt.h),$(d))))
+endif
+CUDA_MISSING := $(if $(NVCC),$(if $(CUBLAS_DIR),,cublasLt.h (the toolkit's, or pip install nvidia-cublas into \
+                $(VENV), or CUBLAS_DIR=)),nvcc (CUDA toolkit 13))
+CUDA_LIB := $(if $(CUDA_MISSING),,$(BUILD)/librotoscope_cuda.so)
+CUDA_ARCHS := 80 90 100
+CUDA_FLAGS := -std=c++17 -O3 -fmad=false -diag-suppress 550 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+              -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) \
+              -Xcompiler -fPIC,-fvisibility=hidden,-Wall -Xptxas -warn-spills -I. -Iinclude
+CUDA ?=
+
 sources = $(wildcard $(1)/*.c $(1)/*/*.c $(1)/*.S)
 objects = $(patsubst %,$(BUILD)/%.o,$(basename $(call sources,$(1))))
 archives = $(foreach m,$(DEPS_$(1)),$(BUILD)/lib/$(m).a)
@@ -56,7 +73,7 @@ CLI_OBJS := $(call objects,cli)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 BENCH := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
-all: packages-present $(BUILD)/rotoscope $(BUILD)/librotoscope.so $(BUILD)/librotoscope.a
+all: packages-present $(BUILD)/rotoscope $(BUILD)/librotoscope.so $(BUILD)/librotoscope.a $(if $(CUDA),cuda)
 
 packages-present:
 ifneq ($(HAVE_PKGS),yes)
@@ -78,6 +95,18 @@ $(BUILD)/librotoscope.a: $(LIB_OBJS)
 
 $(BUILD)/librotoscope.so: $(LIB_OBJS)
 	@echo "  ld $@"; $(CC) $(CFLAGS) -fopenmp -shared -Wl,-soname,librotoscope.so.0 -o $@ $^ $(LIBS)
+
+cuda: $(CUDA_LIB)
+ifneq ($(CUDA_MISSING),)
+	@echo "rotoscope: not built for CUDA, for lack of $(strip $(CUDA_MISSING))" >&2; $(if $(CUDA),exit 1)
+endif
+
+# The libraries of a PyPI package have no name without a version: -l:.
+$(BUILD)/librotoscope_cuda.so: kernels/cuda/device.cu $(wildcard kernels/cuda/*.h) include/rotoscope/error.h
+	@mkdir -p $(@D)
+	@echo "  nvcc $<"; "$(NVCC)" $(CUDA_FLAGS) -I"$(CUBLAS_DIR)/include" -shared -o $@ $< \
+	  -L"$(CUBLAS_DIR)/lib64" -L"$(CUBLAS_DIR)/lib" -l:libcublasLt.so.13 \
+	  -Xlinker -rpath,'$$ORIGIN:$(abspath $(CUBLAS_DIR))/lib64:$(abspath $(CUBLAS_DIR))/lib'
 
 define module_archive
 $(BUILD)/lib/$(1).a: $$(call objects,$(1))
@@ -119,7 +148,7 @@ $(BUILD)/tests/cuda_device.so: tests/faults/cuda_device.c
 	@echo "  ld $@"; $(CC) $(FLAGS) $(CFLAGS) -MMD -MP -MF $@.d -shared -o $@ $< -lm
 $(filter $(BUILD)/tests/test_kernels%,$(UNIT)): | $(BUILD)/tests/cuda_device.so
 
-tests: all $(UNIT) $(BUILD)/tests/faults_shim.so $(BUILD)/tests/cuda_device.so
+tests: all cuda $(UNIT) $(BUILD)/tests/faults_shim.so $(BUILD)/tests/cuda_device.so
 
 check: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) tests
@@ -163,6 +192,7 @@ install: all
 	install -m 755 $(BUILD)/rotoscope "$(TO)/bin/"
 	install -m 644 $(BUILD)/librotoscope.a "$(TO)/lib/"
 	install -m 755 $(BUILD)/librotoscope.so "$(TO)/lib/librotoscope.so.0"
+	$(if $(wildcard $(BUILD)/librotoscope_cuda.so),install -m 755 $(BUILD)/librotoscope_cuda.so "$(TO)/lib/")
 	ln -sf librotoscope.so.0 "$(TO)/lib/librotoscope.so"
 	install -m 644 include/rotoscope/*.h "$(TO)/include/rotoscope/"
 	install -m 644 configs/*.yaml "$(TO)/share/rotoscope/configs/"
@@ -172,6 +202,6 @@ install: all
 clean:
 	rm -rf build/* build-asan build-tsan build-ubsan
 
-.PHONY: all packages-present deps tests check check-faults check-peers check-cluster bench demo lint docs install clean
+.PHONY: all cuda packages-present deps tests check check-faults check-peers check-cluster bench demo lint docs install clean
 .DELETE_ON_ERROR:
 -include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(BUILD)/tests/cuda_device.so.d

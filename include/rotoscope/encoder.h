@@ -73,14 +73,14 @@ void rot_encoder_close(rot_encoder **encoder);
 int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
                        size_t n, void *out, rot_err *err);
 
-// The same in two steps, so that a GPU computes while the caller reads and writes. `begin` may return
+// The same in two steps: a GPU computes while the caller reads and writes. `begin` may return
 // before `out` is written; it is when `end`, or the next `begin`, has returned 0. `out` lives until
 // then; images and grids need not. After an error nothing is under way.
 int rot_encoder_begin(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
                       size_t n, void *out, rot_err *err);
 int rot_encoder_end(rot_encoder *encoder, rot_err *err);
 
-// How matrix products are computed where a library chooses: a line per shape, "" on processors. Bits
+// How products are computed where a library chooses: a line per shape, "" on processors. Bits
 // depend on it as they do on rot_encoder_info.backend, of which it is a function.
 void rot_encoder_choices(const rot_encoder *encoder, char *out, size_t capacity);
 

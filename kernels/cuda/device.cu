@@ -134,7 +134,7 @@ static int describe(int index, rot_cuda_info *out, rot_err *err)
         return rc;
     if ((rc = check(cudaSetDevice(index), "a device", err)) < 0) return rc;
     if ((rc = check(cudaMemGetInfo(&free_bytes, &total_bytes), "memory", err)) < 0) return rc;
-    snprintf(out->name, sizeof out->name, "%s", p.name);
+    snprintf(out->name, sizeof out->name, "%.63s", p.name);
     out->major = p.major, out->minor = p.minor;
     out->multiprocessors = p.multiProcessorCount;
     out->free_bytes = free_bytes, out->total_bytes = total_bytes;
