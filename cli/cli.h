@@ -38,6 +38,7 @@ const volatile sig_atomic_t *cli_catch_signals(void);
 int cli_build(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_encode(int argc, char **argv);
+int cli_evaluate(int argc, char **argv);
 int cli_export(int argc, char **argv);
 int cli_gc(int argc, char **argv);
 int cli_init_data(int argc, char **argv);

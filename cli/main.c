@@ -28,7 +28,7 @@ static const cli_verb verbs[] = {
     {"view", "(later) browse a dataset", cli_later},
     {"train", "(later) Render-of-Thought and Coconut", cli_later},
     {"generate", "(later) latent inference", cli_later},
-    {"evaluate", "(later) answers and scores", cli_later},
+    {"evaluate", "score predictions: answers, lengths, intervals", cli_evaluate},
 };
 
 static void print_verbs(FILE *out)

@@ -13,6 +13,7 @@
 #include "pipeline/input_stream.h"
 #include "pipeline/input_text.h"
 #include "rotoscope/config.h"
+#include "schemas/keys.h"
 
 struct rot_input {
     const rot_split_config *split;
@@ -35,6 +36,20 @@ typedef struct place {
     size_t n_bytes;
     uint64_t line, offset;
 } place;
+
+int rot_input_format_of(const char *name, rot_input_format *out, rot_err *err)
+{
+    const rot_key *key = rot_key_find(rot_split_keys, rot_n_split_keys, "format");
+    char known[256] = "";
+    for (int i = 0; i < ROT_KEY_MAX_WORDS && key->words[i]; i++) {
+        if (!strcmp(key->words[i], name)) {
+            *out = (rot_input_format)i;
+            return 0;
+        }
+        snprintf(known + strlen(known), sizeof known - strlen(known), " %s", key->words[i]);
+    }
+    ROT_FAIL(err, ROT_ERR_USAGE, "there is no format '%s'; there are%s", name, known);
+}
 
 int rot_input_open(const rot_split_config *split, rot_input **out, rot_err *err)
 {

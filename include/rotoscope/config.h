@@ -107,6 +107,8 @@ typedef struct rot_row {
     size_t n_source;
 } rot_row;
 
+// The format that `format:` calls so. ROT_ERR_USAGE: there is none; the message lists them.
+int rot_input_format_of(const char *name, rot_input_format *out, rot_err *err);
 // ROT_ERR_MISSING: a file that is not there.
 int rot_input_open(const rot_split_config *split, rot_input **out, rot_err *err);
 void rot_input_close(rot_input **input);
