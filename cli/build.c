@@ -3,80 +3,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
-#include "cli/progress.h"
+#include "cli/build_args.h"
 
-enum {
-    KEY_SET = 1,
-    KEY_PLAN,
-    KEY_REHASH,
-    KEY_RANK,
-    KEY_RANKS,
-    KEY_STALE,
-    KEY_SCRATCH,
-    KEY_PREPARE,
-    KEY_PROFILE,
-    KEY_NO_PREFLIGHT,
-    MAX_SETS = 256
-};
+enum { KEY_PROFILE = 1 };
 
 typedef struct arguments {
     cli_common common;
+    cli_build_args build;
     const char *config;
-    const char *sets[MAX_SETS];
-    int n_sets;
-    bool plan, rehash, no_preflight;
-    int rank, ranks; // -1: not given
-    double stale_seconds;
-    const char *scratch;
-    bool prepare, profile;
+    bool profile;
 } arguments;
 
 static const struct argp_option options[] = {
     {"config", 'c', "CONFIG", 0, "the build's YAML (docs/config.md)", 0},
-    {"set", KEY_SET, "KEY=VALUE", 0, "override a key of the config, such as render.size_px=24", 0},
-    {"plan", KEY_PLAN, 0, 0, "show stages, what is reused, bytes and time; build nothing", 0},
-    {"no-preflight", KEY_NO_PREFLIGHT, 0, 0, "begin even if the disk seems too small", 0},
-    {"rehash", KEY_REHASH, 0, 0, "forget remembered hashes of big files", 0},
     {"profile", KEY_PROFILE, 0, 0, "say at the end where the time went (on stderr)", 0},
-    {"rank", KEY_RANK, "R", 0, "this process is rank R of --ranks N that share the root", 1},
-    {"ranks", KEY_RANKS, "N", 0,
-     "(default: as torchrun, Open MPI, PMI or Slurm say in the environment)", 1},
-    {"stale", KEY_STALE, "SECONDS", 0, "take over the work of a rank silent for so long (60)", 1},
-    {"scratch", KEY_SCRATCH, "DIR", 0, "write unfinished shards there, on this machine's disk", 1},
-    {"prepare", KEY_PREPARE, 0, 0, "end when all is ready for ranks that encode", 1},
     {0}};
-
-static double number(struct argp_state *state, const char *option, const char *text, double max)
-{
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end || !(value >= 0 && value <= max))
-        argp_error(state, "%s takes a number from 0 to %.0f, not '%s'", option, max, text);
-    return value;
-}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->common;
+        state->child_inputs[1] = &a->build;
+        return 0;
     case 'c':
         if (a->config) argp_error(state, "--config is given twice");
         a->config = arg;
         return 0;
-    case KEY_SET:
-        if (a->n_sets == MAX_SETS) argp_error(state, "more than %d --set", MAX_SETS);
-        a->sets[a->n_sets++] = arg;
-        return 0;
-    case KEY_PLAN: a->plan = true; return 0;
-    case KEY_REHASH: a->rehash = true; return 0;
-    case KEY_NO_PREFLIGHT: a->no_preflight = true; return 0;
-    case KEY_RANK: a->rank = (int)number(state, "--rank", arg, 1 << 24); return 0;
-    case KEY_RANKS: a->ranks = (int)number(state, "--ranks", arg, 1 << 24); return 0;
-    case KEY_STALE: a->stale_seconds = number(state, "--stale", arg, 1e6); return 0;
-    case KEY_SCRATCH: a->scratch = arg; return 0;
-    case KEY_PREPARE: a->prepare = true; return 0;
     case KEY_PROFILE: a->profile = true; return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s' (a config is given with -c)", arg);
@@ -213,31 +167,20 @@ static void print_profile(const char *text, bool as_json)
 int cli_build(int argc, char **argv)
 {
     static const struct argp argp = {
-        options, parse, "-c CONFIG", "Makes or resumes a dataset.", cli_children, 0, 0};
-    arguments a = {.rank = -1, .ranks = -1};
+        options, parse, "-c CONFIG", "Makes or resumes a dataset.", cli_build_children, 0, 0};
+    arguments a = {.build = CLI_BUILD_ARGS};
     rot_err err = {0};
     rot_config *config = NULL;
     cli_progress progress;
     char *json = NULL, *profile = NULL;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    if (rot_config_load(a.config, a.sets, a.n_sets, &config, &err) < 0) return cli_fail(&err);
+    if (rot_config_load(a.config, a.build.sets, a.build.n_sets, &config, &err) < 0)
+        return cli_fail(&err);
     cli_progress_open(&progress, &a.common);
-    rot_build_options build = rot_build_options_default();
-    build.threads = a.common.threads;
-    build.rehash = a.rehash;
-    build.no_preflight = a.no_preflight;
-    build.stop = cli_catch_signals();
-    build.progress = cli_progress_show;
-    build.note = cli_progress_note;
-    build.user = &progress;
-    build.rank = a.rank;
-    build.ranks = a.ranks;
-    build.stale_seconds = a.stale_seconds;
-    build.scratch = a.scratch;
-    build.prepare_only = a.prepare;
-    if (a.profile && !a.plan) build.profile = &profile;
-    int rc = a.plan ? rot_build_plan(config, &build, &json, &err)
-                    : rot_build(config, &build, &json, &err);
+    rot_build_options build = cli_build_options(&a.build, &a.common, &progress);
+    if (a.profile && !a.build.plan) build.profile = &profile;
+    int rc = a.build.plan ? rot_build_plan(config, &build, &json, &err)
+                          : rot_build(config, &build, &json, &err);
     cli_progress_close(&progress);
     print_profile(profile, a.common.json);
     int code = rc < 0 ? cli_fail(&err) : 0;
@@ -245,7 +188,7 @@ int cli_build(int argc, char **argv)
         ; // prepared, which is no dataset yet
     else if (rc == 0 && a.common.json)
         puts(json);
-    else if (rc == 0 && a.plan)
+    else if (rc == 0 && a.build.plan)
         print_plan(json);
     else if (rc == 0 && !a.common.quiet)
         print_built(json, config->root);

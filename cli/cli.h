@@ -20,6 +20,7 @@ typedef struct cli_common {
     bool json, quiet, verbose;
     int threads; // 0: not given
 } cli_common;
+extern const struct argp cli_common_argp;
 extern const struct argp_child cli_children[];
 
 enum { CLI_EXIT_USAGE = 2 };
@@ -52,6 +53,7 @@ int cli_report(int argc, char **argv);
 int cli_stats(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_submit(int argc, char **argv);
+int cli_sweep(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_why(int argc, char **argv);

@@ -35,8 +35,8 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp common_argp = {.options = common_options, .parser = parse_common};
-const struct argp_child cli_children[] = {{&common_argp, 0, NULL, 0}, {0}};
+const struct argp cli_common_argp = {.options = common_options, .parser = parse_common};
+const struct argp_child cli_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
 
 int cli_fail(const rot_err *err)
 {

@@ -23,7 +23,7 @@ static const cli_verb verbs[] = {
     {"import", "embeddings made elsewhere, as a stage", cli_import},
     {"repair", "make only the bad records of a dataset again", cli_repair},
     {"gc", "show or remove stages that no dataset names", cli_gc},
-    {"sweep", "(later) many render settings at once", cli_later},
+    {"sweep", "make many variants of a dataset, and a table of them", cli_sweep},
     {"submit", "write the scripts of a build on a cluster", cli_submit},
     {"view", "(later) browse a dataset", cli_later},
     {"train", "(later) Render-of-Thought and Coconut", cli_later},

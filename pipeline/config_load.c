@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "pipeline/config_load.h"
 #include "pipeline/config_preset.h"
 #include "pipeline/config_section.h"
 #include "rotoscope/config.h"
@@ -224,6 +225,13 @@ static int from_tree(const rot_node *root, rot_config *config, rot_arena *arena,
 int rot_config_load(const char *path, const char *const *sets, int n_sets, rot_config **out,
                     rot_err *err)
 {
+    return rot_config_load_with(path, sets, n_sets, NULL, 0, out, err);
+}
+
+int rot_config_load_with(const char *path, const char *const *sets, int n_sets,
+                         const rot_override *overrides, size_t n_overrides, rot_config **out,
+                         rot_err *err)
+{
     rot_node *root = NULL;
     int rc = 0;
     loaded *l = rot_calloc(1, sizeof *l);
@@ -235,6 +243,9 @@ int rot_config_load(const char *path, const char *const *sets, int n_sets, rot_c
     else if (!(root = rot_tree_new(&l->arena)))
         ROT_GO(rot_no_memory(err, sizeof *root, "config"));
     for (int i = 0; i < n_sets; i++) ROT_GO(rot_tree_set(&l->arena, root, sets[i], err));
+    for (size_t i = 0; i < n_overrides; i++)
+        ROT_GO(rot_tree_put(&l->arena, root, overrides[i].key, overrides[i].value,
+                            overrides[i].where, err));
     ROT_GO(from_tree(root, &l->config, &l->arena, err));
     *out = &l->config;
     return 0;

@@ -283,6 +283,26 @@ int rot_tree_load(rot_arena *arena, const char *path, rot_node **out, rot_err *e
     return load(arena, path, NULL, 0, out, err);
 }
 
+// a.b.c=VALUE is {a: {b: {c: VALUE}}}, put over the tree. Cuts `path` up.
+static int put(rot_arena *arena, rot_node *root, char *path, rot_node *over, const char *where,
+               rot_err *err)
+{
+    for (char *dot; (dot = strrchr(path, '.')) || *path;) {
+        const char *key = dot ? dot + 1 : path;
+        if (!*key) ROT_FAIL(err, ROT_ERR_CONFIG, "%s: an empty part in the key", where);
+        rot_node *map = rot_arena_alloc(arena, sizeof *map);
+        if (!map) return no_memory(err);
+        over->key = key;
+        over->key_where = where;
+        *map = (rot_node){.kind = ROT_NODE_MAP, .first = over, .where = where, .folder = ""};
+        over = map;
+        if (!dot) break;
+        *dot = 0;
+    }
+    merge(root, over);
+    return 0;
+}
+
 int rot_tree_set(rot_arena *arena, rot_node *root, const char *set, rot_err *err)
 {
     char name[4096];
@@ -302,20 +322,26 @@ int rot_tree_set(rot_arena *arena, rot_node *root, const char *set, rot_err *err
         ROT_TRY(read_document(&p, equals + 1, strlen(equals + 1), &value, err));
     }
     if (!value) ROT_FAIL(err, ROT_ERR_CONFIG, "%s: the value is empty", p.name);
-    // a.b.c=VALUE is {a: {b: {c: VALUE}}}, put over the tree.
-    rot_node *over = value;
-    for (char *dot; (dot = strrchr(path, '.')) || *path;) {
-        const char *key = dot ? dot + 1 : path;
-        if (!*key) ROT_FAIL(err, ROT_ERR_CONFIG, "%s: an empty part in the key", p.name);
-        rot_node *map = rot_arena_alloc(arena, sizeof *map);
-        if (!map) return no_memory(err);
-        over->key = key;
-        over->key_where = p.name;
-        *map = (rot_node){.kind = ROT_NODE_MAP, .first = over, .where = p.name, .folder = ""};
-        over = map;
-        if (!dot) break;
-        *dot = 0;
-    }
-    merge(root, over);
-    return 0;
+    return put(arena, root, path, value, p.name, err);
+}
+
+static rot_node *copy(rot_arena *arena, const rot_node *node)
+{
+    rot_node *out = rot_arena_alloc(arena, sizeof *out), **end;
+    if (!out) return NULL;
+    *out = *node;
+    out->next = out->first = NULL;
+    end = &out->first;
+    for (const rot_node *child = node->first; child; child = child->next, end = &(*end)->next)
+        if (!(*end = copy(arena, child))) return NULL;
+    return out;
+}
+
+int rot_tree_put(rot_arena *arena, rot_node *root, const char *key, const rot_node *value,
+                 const char *where, rot_err *err)
+{
+    char *path = rot_arena_strdup(arena, key);
+    rot_node *own = copy(arena, value);
+    if (!path || !own) return no_memory(err);
+    return put(arena, root, path, own, where, err);
 }

@@ -28,6 +28,10 @@ typedef struct rot_node {
 int rot_tree_load(rot_arena *arena, const char *path, rot_node **out, rot_err *err);
 // Puts one "a.b.c=VALUE" into the tree (VALUE is YAML); root->kind is MAP.
 int rot_tree_set(rot_arena *arena, rot_node *root, const char *set, rot_err *err);
+// The same with a value that was read before ("a.b.c", a node that may belong to another arena: it
+// is copied). `where` says where the key stands.
+int rot_tree_put(rot_arena *arena, rot_node *root, const char *key, const rot_node *value,
+                 const char *where, rot_err *err);
 // An empty map, for a config of sets alone.
 rot_node *rot_tree_new(rot_arena *arena);
 

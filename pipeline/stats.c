@@ -5,57 +5,25 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/mem.h"
 #include "pipeline/job.h"
 #include "pipeline/roots.h"
-
-typedef struct series {
-    uint32_t *values;
-    size_t n, capacity;
-    double sum;
-} series;
-
-static int series_add(series *s, uint32_t value, rot_err *err)
-{
-    ROT_TRY(rot_grow(&s->values, &s->capacity, s->n + 1, sizeof *s->values, err));
-    s->values[s->n++] = value;
-    s->sum += value;
-    return 0;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-// Quantiles are values that occur: the one at rank floor(q (n - 1)).
-static json_t *series_json(series *s)
-{
-    if (!s->n) return json_null();
-    qsort(s->values, s->n, sizeof *s->values, ascending);
-    size_t last = s->n - 1;
-    return json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:f}", "mean", s->sum / (double)s->n, "min",
-                     (json_int_t)s->values[0], "p5", (json_int_t)s->values[last * 5 / 100], "p50",
-                     (json_int_t)s->values[last / 2], "p95", (json_int_t)s->values[last * 95 / 100],
-                     "max", (json_int_t)s->values[last], "sum", s->sum);
-}
+#include "pipeline/series.h"
 
 enum { QUESTION, TRACE, ANSWER, WIDTH, HEIGHT, MERGED, N_SERIES };
 static const char *const series_names[] = {"question_tokens", "trace_tokens", "answer_tokens",
                                            "width_px",        "height_px",    "k"};
 
-static int add_record(series all[N_SERIES], json_t *causes, const rot_record *record, rot_err *err)
+static int add_record(rot_series all[N_SERIES], json_t *causes, const rot_record *record, rot_err *err)
 {
     char cause[256];
     switch (record->kind) {
     case ROT_KIND_TOKENS:
-        for (int i = 0; i < 3; i++) ROT_TRY(series_add(&all[QUESTION + i], record->shape[i], err));
+        for (int i = 0; i < 3; i++) ROT_TRY(rot_series_add(&all[QUESTION + i], record->shape[i], err));
         return 0;
     case ROT_KIND_IMAGE:
-        ROT_TRY(series_add(&all[WIDTH], record->shape[0], err));
-        return series_add(&all[HEIGHT], record->shape[1], err);
-    case ROT_KIND_EMBEDS: return series_add(&all[MERGED], record->shape[0], err);
+        ROT_TRY(rot_series_add(&all[WIDTH], record->shape[0], err));
+        return rot_series_add(&all[HEIGHT], record->shape[1], err);
+    case ROT_KIND_EMBEDS: return rot_series_add(&all[MERGED], record->shape[0], err);
     case ROT_KIND_TOMBSTONE:
         snprintf(cause, sizeof cause, "%.*s", (int)record->n_bytes, (const char *)record->payload);
         json_object_set_new(causes, cause,
@@ -65,7 +33,7 @@ static int add_record(series all[N_SERIES], json_t *causes, const rot_record *re
     return 0;
 }
 
-static int stage_stats(const char *dir, series all[N_SERIES], json_t *out, rot_err *err)
+static int stage_stats(const char *dir, rot_series all[N_SERIES], json_t *out, rot_err *err)
 {
     rot_stage *stage = NULL;
     ROT_TRY(rot_stage_open(dir, &stage, err));
@@ -93,7 +61,7 @@ static int split_stats(const rot_dataset *dataset, const rot_split_info *split, 
                        rot_err *err)
 {
     static const char *const stages[] = {"tokens", "images", "embeds"};
-    series all[N_SERIES] = {0};
+    rot_series all[N_SERIES] = {0};
     json_t *stages_json = json_object();
     int rc = 0;
     *out = json_pack("{s:I, s:I, s:I, s:o}", "rows", (json_int_t)split->rows, "samples",
@@ -107,9 +75,9 @@ static int split_stats(const rot_dataset *dataset, const rot_split_info *split, 
         json_object_set_new(*out, "trace_tokens_per_vision_token",
                             json_real(all[TRACE].sum / all[MERGED].sum));
     for (int i = 0; i < N_SERIES; i++)
-        if (all[i].n) json_object_set_new(*out, series_names[i], series_json(&all[i]));
+        if (all[i].n) json_object_set_new(*out, series_names[i], rot_series_json(&all[i]));
 done:
-    for (int i = 0; i < N_SERIES; i++) rot_free(all[i].values);
+    for (int i = 0; i < N_SERIES; i++) rot_series_free(&all[i]);
     return rc;
 }
 

@@ -15,6 +15,7 @@
 #include "reader.h"
 #include "render.h"
 #include "store.h"
+#include "sweep.h"
 #include "tokenizer.h"
 
 #define ROT_VERSION "0.1.0"
