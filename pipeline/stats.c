@@ -13,12 +13,14 @@ enum { QUESTION, TRACE, ANSWER, WIDTH, HEIGHT, MERGED, N_SERIES };
 static const char *const series_names[] = {"question_tokens", "trace_tokens", "answer_tokens",
                                            "width_px",        "height_px",    "k"};
 
-static int add_record(rot_series all[N_SERIES], json_t *causes, const rot_record *record, rot_err *err)
+static int add_record(rot_series all[N_SERIES], json_t *causes, const rot_record *record,
+                      rot_err *err)
 {
     char cause[256];
     switch (record->kind) {
     case ROT_KIND_TOKENS:
-        for (int i = 0; i < 3; i++) ROT_TRY(rot_series_add(&all[QUESTION + i], record->shape[i], err));
+        for (int i = 0; i < 3; i++)
+            ROT_TRY(rot_series_add(&all[QUESTION + i], record->shape[i], err));
         return 0;
     case ROT_KIND_IMAGE:
         ROT_TRY(rot_series_add(&all[WIDTH], record->shape[0], err));
