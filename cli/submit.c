@@ -10,7 +10,15 @@
 
 #include "cli/cli.h"
 
-enum { KEY_LAUNCHER = 1, KEY_ARRAY, KEY_SCRATCH, KEY_GO, KEY_REQUEUE, KEY_SBATCH = 0x200 };
+enum {
+    KEY_LAUNCHER = 1,
+    KEY_SWEEP,
+    KEY_ARRAY,
+    KEY_SCRATCH,
+    KEY_GO,
+    KEY_REQUEUE,
+    KEY_SBATCH = 0x200
+};
 
 // Options that go to sbatch as they are.
 static const char *const passed[] = {"partition", "time", "account",       "qos",
@@ -19,13 +27,14 @@ enum { N_PASSED = sizeof passed / sizeof *passed };
 
 typedef struct arguments {
     cli_common common;
-    const char *config, *launcher, *scratch, *values[N_PASSED];
+    const char *config, *sweep, *launcher, *scratch, *values[N_PASSED];
     int n, width; // ranks; how many at once, 0: all
     bool go, requeue;
 } arguments;
 
 static const struct argp_option options[] = {
     {"config", 'c', "CONFIG", 0, "the build's YAML", 0},
+    {"sweep", KEY_SWEEP, "SWEEP", 0, "or a sweep's: its variants one after another", 0},
     {"launcher", KEY_LAUNCHER, "slurm|mpi", 0, "what starts the ranks", 0},
     {"array", KEY_ARRAY, "N[%W]", 0, "N ranks, at most W at once (8)", 0},
     {"scratch", KEY_SCRATCH, "DIR", 0, "each node's own disk; may name variables such as $TMPDIR",
@@ -64,6 +73,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
     case 'c': a->config = arg; return 0;
+    case KEY_SWEEP: a->sweep = arg; return 0;
     case KEY_LAUNCHER:
         if (strcmp(arg, "slurm") && strcmp(arg, "mpi"))
             argp_error(state, "--launcher takes slurm or mpi, not '%s'", arg);
@@ -78,7 +88,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_REQUEUE: a->requeue = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "unexpected argument '%s'", arg); return 0;
     case ARGP_KEY_END:
-        if (!a->config) argp_error(state, "-c CONFIG is missing");
+        if (!a->config && !a->sweep) argp_error(state, "-c CONFIG or --sweep SWEEP is missing");
+        if (a->config && a->sweep) argp_error(state, "-c and --sweep exclude each other");
         if (!a->launcher) argp_error(state, "--launcher slurm|mpi is missing");
         return 0;
     default:
@@ -93,6 +104,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 typedef struct scripts {
     const arguments *a;
     const char *name;
+    const rot_sweep *sweep; // NULL: one dataset
+    int n_datasets;
     char program[PATH_MAX], config[PATH_MAX], root[PATH_MAX], jobs[PATH_MAX + 8];
 } scripts;
 
@@ -146,7 +159,7 @@ static void put_head(FILE *out, const scripts *s, const char *what, bool array)
 static void put_build(FILE *out, const scripts *s, const char *rest)
 {
     put_word(out, s->program);
-    fputs(" build -c ", out);
+    fputs(s->a->sweep ? " sweep " : " build -c ", out);
     put_word(out, s->config);
     if (s->a->scratch) fprintf(out, " --scratch \"%s\"", s->a->scratch);
     fputs(rest, out);
@@ -176,12 +189,16 @@ static int write_slurm(const scripts *s)
     if (end(out, path) || !(out = begin(s, "finish.sbatch", path))) return 1;
     put_head(out, s, "finish", false);
     fputs("# What the array left undone, the dataset file, and every record checked.\n", out);
-    put_build(out, s, " --rank 0 --ranks 1 &&\nexec ");
-    put_word(out, s->program);
-    fputs(" verify ", out);
-    char dataset[PATH_MAX + 400];
-    snprintf(dataset, sizeof dataset, "%s/%s.json", s->root, s->name);
-    put_word(out, dataset);
+    put_build(out, s, " --rank 0 --ranks 1");
+    for (int i = 0; i < s->n_datasets; i++) {
+        char dataset[PATH_MAX + 400];
+        snprintf(dataset, sizeof dataset, "%s/%s.json", s->root,
+                 s->sweep ? rot_sweep_config(s->sweep, i)->name : s->name);
+        fputs(" &&\n", out);
+        put_word(out, s->program);
+        fputs(" verify ", out);
+        put_word(out, dataset);
+    }
     putc('\n', out);
     if (end(out, path) || !(out = begin(s, "submit.sh", path))) return 1;
     fputs("#!/bin/bash\n# Hands the three jobs to Slurm.\nset -eu\ncd ", out);
@@ -247,14 +264,18 @@ static int go(const scripts *s)
     return WEXITSTATUS(status);
 }
 
-static int run(const arguments *a, const rot_config *config)
+static int run(const arguments *a, const rot_config *config, const rot_sweep *sweep)
 {
-    scripts s = {.a = a, .name = config->name};
+    scripts s = {.a = a,
+                 .name = sweep ? rot_sweep_name(sweep) : config->name,
+                 .sweep = sweep,
+                 .n_datasets = sweep ? rot_sweep_count(sweep) : 1};
+    const char *root = sweep ? rot_sweep_root(sweep) : config->root;
     ssize_t n = readlink("/proc/self/exe", s.program, sizeof s.program - 1);
     if (n < 0) return cli_usage("submit: where this program lies cannot be told");
-    if ((mkdir(config->root, 0777) < 0 && errno != EEXIST) || !realpath(config->root, s.root) ||
-        !realpath(a->config, s.config)) {
-        fprintf(stderr, "rotoscope: %s: %s\n", config->root, strerror(errno));
+    if ((mkdir(root, 0777) < 0 && errno != EEXIST) || !realpath(root, s.root) ||
+        !realpath(sweep ? a->sweep : a->config, s.config)) {
+        fprintf(stderr, "rotoscope: %s: %s\n", root, strerror(errno));
         return 1;
     }
     snprintf(s.jobs, sizeof s.jobs, "%s/jobs", s.root);
@@ -268,21 +289,26 @@ static int run(const arguments *a, const rot_config *config)
 
 int cli_submit(int argc, char **argv)
 {
-    static const struct argp argp = {options,
-                                     parse,
-                                     "-c CONFIG --launcher slurm|mpi",
-                                     "Writes the scripts that build a dataset on a cluster.",
-                                     cli_children,
-                                     0,
-                                     0};
+    static const struct argp argp = {
+        options,
+        parse,
+        "-c CONFIG --launcher slurm|mpi\n--sweep SWEEP.yaml --launcher slurm|mpi",
+        "Writes the scripts that build a dataset on a cluster.",
+        cli_children,
+        0,
+        0};
     arguments a = {.n = 8};
     rot_err err = {0};
     rot_config *config = NULL;
+    rot_sweep *sweep = NULL;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     int code = check(&a);
     if (code) return code;
-    if (rot_config_load(a.config, NULL, 0, &config, &err) < 0) return cli_fail(&err);
-    code = run(&a, config);
+    int rc = a.sweep ? rot_sweep_load(a.sweep, NULL, 0, &sweep, &err)
+                     : rot_config_load(a.config, NULL, 0, &config, &err);
+    if (rc < 0) return cli_fail(&err);
+    code = run(&a, config, sweep);
     rot_config_free(&config);
+    rot_sweep_free(&sweep);
     return cli_done(code);
 }

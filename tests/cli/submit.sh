@@ -36,4 +36,23 @@ expect 2 "1 <= W" rotoscope submit -c here.yaml --launcher slurm --array '2%3'
 expect 2 "not one word" rotoscope submit -c here.yaml --launcher slurm --partition 'a b'
 expect 2 "slurm or mpi" rotoscope submit -c here.yaml --launcher pbs
 expect 2 "launcher" rotoscope submit -c here.yaml
+# A sweep's scripts: the same jobs, each over all variants.
+printf 'name: many\nbase: here.yaml\ngrid: {render.size_px: [16, 20]}\n' >many.yaml
+expect 0 "many.submit.sh" rotoscope submit --sweep many.yaml --launcher slurm --array 2 --requeue
+for f in prepare.sbatch array.sbatch finish.sbatch submit.sh; do
+    bash -n "$jobs/many.$f" || fail "many.$f is no script"
+done
+grep -q " sweep '.*many.yaml' --rank 0 --ranks 1 --prepare" "$jobs/many.prepare.sbatch" || fail "no preparing sweep"
+grep -q " sweep '.*many.yaml' &$" "$jobs/many.array.sbatch" || fail "no sweep in the array"
+for v in 16 20; do grep -q " verify '.*many-size_px-$v.json'" "$jobs/many.finish.sbatch" || fail "$v is not verified"; done
+# They run, here without Slurm: prepared by one, made by two tasks of an array, finished and verified.
+expect 0 "" bash "$jobs/many.prepare.sbatch"
+array="SLURM_ARRAY_TASK_COUNT=2 SLURM_ARRAY_TASK_MIN=3 SLURM_ARRAY_TASK_MAX=5 SLURM_ARRAY_TASK_STEP=2"
+env $array SLURM_ARRAY_TASK_ID=3 bash "$jobs/many.array.sbatch" >task3.txt 2>&1 &
+pid=$!
+expect 0 "" env $array SLURM_ARRAY_TASK_ID=5 bash "$jobs/many.array.sbatch"
+wait $pid || fail "the other task: $(cat task3.txt)"
+[ -s out-here/sweeps/many.tsv ] || fail "the tasks leave no table"
+expect 0 "" bash "$jobs/many.finish.sbatch"
+expect 2 "exclude each other" rotoscope submit -c here.yaml --sweep many.yaml --launcher mpi
 finish

@@ -5,8 +5,8 @@
 . "$(dirname "$0")/lib.sh"
 . "$TOP/tests/cli/build_lib.sh"
 unset RANK WORLD_SIZE SLURM_STEP_ID SLURM_ARRAY_TASK_ID SLURM_ARRAY_TASK_COUNT SLURM_JOB_ID
-rows 24 >rows.jsonl
-small="store: {shard_samples: 8, commit_samples: 4}"
+rows 12 >rows.jsonl
+small="store: {shard_samples: 4, commit_samples: 2}"
 config base rows.jsonl "$small" "$encode"
 config pictures rows.jsonl
 sweep() { # sweep NAME LINE...: NAME.yaml over base.yaml
@@ -58,10 +58,10 @@ assert row["too_large_share"] == 0 and row["missing_glyphs"] == 0 and row["secon
 END
 
 # Stopped by a signal: 75, and the next run goes on to the same roots. Ranks, too.
-sed "s/out grid/out stop/; s/\[16, 20\]/[16, 20, 24, 28]/" grid.yaml >stop.yaml
+sed "s/out grid/out stop/" grid.yaml >stop.yaml
 "$ROTOSCOPE" sweep -q --threads 1 stop.yaml >/dev/null 2>err.txt &
 pid=$!
-sleep 0.6
+sleep 0.4
 kill -TERM $pid 2>/dev/null
 wait $pid
 got=$?
@@ -92,9 +92,9 @@ sweep glyphs "base: pictures.yaml" "k: released" "variants:" "  - {name: strict}
 expect 1 "variant pictures-strict failed: " rotoscope sweep -q --tsv glyphs.yaml
 grep -q "U+FFFF" err.txt || fail "no code point in: $(cat err.txt)"
 [ "$(figure out.txt pictures-strict state)" = failed ] || fail "the failed variant is not in the table"
-[ "$(figure out.txt pictures-box samples)" = 25 ] || fail "the second variant is lost"
+[ "$(figure out.txt pictures-box samples)" = 13 ] || fail "the second variant is lost"
 [ "$(figure out.txt pictures-box missing_glyphs)" = 1 ] || fail "no box is counted"
-[ "$(figure out.txt pictures-less samples)" = 24 ] || fail "the third variant is lost"
+[ "$(figure out.txt pictures-less samples)" = 12 ] || fail "the third variant is lost"
 [ "$(figure out.txt pictures-less missing_glyphs)" = 1 ] || fail "no glyph of a skipped row is counted"
 [ -n "$(figure out.txt pictures-box k_mean)" ] || fail "no K by the geometry that k names"
 
@@ -102,7 +102,7 @@ grep -q "U+FFFF" err.txt || fail "no code point in: $(cat err.txt)"
 sweep large "base: pictures.yaml" "k: released" "set: {on.missing_glyph: skip}" "variants:" "  - {render: {height_px: 1}}"
 expect 0 "" rotoscope sweep -q --tsv large.yaml
 share=$(figure out.txt pictures-height_px-1 too_large)
-[ "$share" = 0.96 ] || fail "a line of 1 px is too large for no row: $share" # 24 of 25
+[ "$share" = 0.9231 ] || fail "a line of 1 px is too large for no row: $share" # 12 of 13
 
 # Strict: file, line, nearest key; nothing is made.
 bad() { # bad CODE WORDS LINE...
@@ -134,13 +134,13 @@ expect 2 "gone-base.yaml:1:7: base: gone.yaml: no such file" rotoscope sweep gon
 expect 2 "SWEEP.yaml is missing" rotoscope sweep
 
 # The sweeps that the project ships, as they are.
-for file in "$TOP"/configs/sweeps/*.yaml; do
-    case $file in */samples.yaml) continue ;; esac
-    expect 0 "" rotoscope sweep -q "$file" --set root=out-samples
+for name in size height padding; do
+    expect 0 "" rotoscope sweep -q --plan "$TOP/configs/sweeps/$name.yaml" --set root=out-samples
 done
-[ "$(figure out-samples/sweeps/size.tsv size-size_px-20 width_mean)" = \
-    "$(figure out-samples/sweeps/mode.tsv mode-line width_mean)" ] || fail "two sweeps of one setting differ"
-[ -n "$(figure out-samples/sweeps/mode.tsv mode-page k_mean)" ] || fail "no K"
-[ "$(ls out-samples/sweeps/*.md | wc -l)" = 5 ] || fail "not five tables"
-expect 0 "" rotoscope verify -q out-samples
+for name in mode paper; do
+    expect 0 "" rotoscope sweep -q "$TOP/configs/sweeps/$name.yaml" --set root=out-samples
+done
+mean=$(figure out-samples/sweeps/mode.tsv mode-line width_mean)
+[ -n "$mean" ] && [ "$mean" = "$(figure out-samples/sweeps/paper.tsv paper-paper width_mean)" ] ||
+    fail "two sweeps of one setting differ"
 finish
