@@ -188,7 +188,7 @@ $(BUILD)/encoder/tokenizer_small.o: $(wildcard configs/tokenizer-small/*.json)
 
 TO = $(DESTDIR)$(PREFIX)
 install: all
-	install -d "$(TO)/bin" "$(TO)/lib/pkgconfig" "$(TO)/include/rotoscope" "$(TO)/share/rotoscope/configs"
+	install -d "$(TO)/bin" "$(TO)/lib/pkgconfig" "$(TO)/include/rotoscope" "$(TO)/share/rotoscope/configs/sweeps"
 	install -m 755 $(BUILD)/rotoscope "$(TO)/bin/"
 	install -m 644 $(BUILD)/librotoscope.a "$(TO)/lib/"
 	install -m 755 $(BUILD)/librotoscope.so "$(TO)/lib/librotoscope.so.0"
@@ -196,6 +196,7 @@ install: all
 	ln -sf librotoscope.so.0 "$(TO)/lib/librotoscope.so"
 	install -m 644 include/rotoscope/*.h "$(TO)/include/rotoscope/"
 	install -m 644 configs/*.yaml "$(TO)/share/rotoscope/configs/"
+	install -m 644 configs/sweeps/*.yaml "$(TO)/share/rotoscope/configs/sweeps/"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/rotoscope.pc.in \
 	  > "$(TO)/lib/pkgconfig/rotoscope.pc"
 

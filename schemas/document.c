@@ -110,7 +110,8 @@ static const char head[] =
     "order.\n"
     "- The effective config, every default written out, lies beside the dataset as NAME.yaml. Its "
     "root is\n"
-    "  `.`, so that it goes on where the root is moved to.\n";
+    "  `.`, so that it goes on where the root is moved to.\n"
+    "- Many variants of a config are a sweep ([sweep.md](sweep.md)).\n";
 
 int rot_config_document(char **text, rot_err *err)
 {
