@@ -97,6 +97,8 @@ int rot_encoder_inspect(const rot_encoder_options *options, bool with_hash, rot_
     out->heads = c->heads;
     out->mlp_width = c->mlp_width;
     out->out_width = c->out_width;
+    // four batches on a GPU: what one cannot do while it computes is done for the others
+    out->call_patches = strncmp(out->backend, "cuda ", 5) ? 8192 : 65536;
     out->mlp_products = rot_tower_family_of(c->model_type)->gated ? 3 : 2;
     out->n_parameters = rot_checkpoint_parameters(checkpoint);
     out->preprocessor = *rot_checkpoint_preprocessor(checkpoint);

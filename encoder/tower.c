@@ -76,57 +76,44 @@ static int linear(rot_tower *tower, int stage, double *since, const rot_linear *
     return 0;
 }
 
-enum { N_BUFFERS = 12 };
-
-typedef struct buffer_plan {
-    rot_buffer **buffer; // NULL: this tower has none
-    rot_elem elem;
-    size_t rows, width;
-} buffer_plan;
-
-static void plan_buffers(const rot_tower *tower, size_t rows, buffer_plan plan[N_BUFFERS])
-{
-    rot_tower *t = (rot_tower *)(uintptr_t)tower; // the plan names buffers, it makes none
-    const rot_vision_config *c = &t->config;
-    const size_t width = (size_t)c->width, cell = (size_t)(c->merge * c->merge),
-                 half = width / (size_t)c->heads / 2;
-    size_t hidden = (size_t)c->mlp_width; // the merger's middle lies there too
-    if (hidden < (t->between + cell - 1) / cell) hidden = (t->between + cell - 1) / cell;
-    const buffer_plan all[N_BUFFERS] = {
-        {&t->pixels, ROT_ELEM_ACT, rows, t->patch_values},
-        {&t->x, ROT_ELEM_F32, rows, width},
-        {&t->h, ROT_ELEM_ACT, rows, width},
-        {&t->qkv, ROT_ELEM_ACT, rows, 3 * width},
-        {&t->q, ROT_ELEM_ACT, rows, width},
-        {&t->k, ROT_ELEM_ACT, rows, width},
-        {&t->v, ROT_ELEM_ACT, rows, width},
-        {&t->hidden, ROT_ELEM_ACT, rows, hidden},
-        {t->family->gated ? &t->gates : NULL, ROT_ELEM_ACT, rows, 2 * (size_t)c->mlp_width},
-        {&t->cosines, ROT_ELEM_F32, rows, half},
-        {&t->sines, ROT_ELEM_F32, rows, half},
-        {&t->merger.out, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width}, // and one for each tap
-    };
-    memcpy(plan, all, sizeof all);
-}
-
 // Buffers for `rows` patch rows. Kept between calls, made anew when a batch needs more. On a device
 // of its own they are made for the largest batch at once.
 static int reserve(rot_tower *tower, size_t rows, rot_err *err)
 {
     if (rows <= tower->capacity) return 0;
-    buffer_plan plan[N_BUFFERS];
     rot_backend *b = tower->backend;
-    const size_t cell = (size_t)(tower->config.merge * tower->config.merge);
-    if (b->ops->rows_for && rows < tower->rows_at_most) rows = tower->rows_at_most;
+    const rot_vision_config *c = &tower->config;
+    size_t width = (size_t)c->width, cell = (size_t)(c->merge * c->merge),
+           half = width / (size_t)c->heads / 2;
+    size_t hidden = (size_t)c->mlp_width; // the merger's middle lies there too
+    if (hidden < (tower->between + cell - 1) / cell) hidden = (tower->between + cell - 1) / cell;
     rot_tower_free_buffers(tower);
+    if (rows < b->batch_rows) rows = b->batch_rows;
     rows = (rows + cell - 1) / cell * cell;
-    plan_buffers(tower, rows, plan);
-    for (size_t i = 0; i < N_BUFFERS; i++)
+    const struct {
+        rot_buffer **buffer;
+        rot_elem elem;
+        size_t rows, width;
+    } plan[] = {
+        {&tower->pixels, ROT_ELEM_ACT, rows, tower->patch_values},
+        {&tower->x, ROT_ELEM_F32, rows, width},
+        {&tower->h, ROT_ELEM_ACT, rows, width},
+        {&tower->qkv, ROT_ELEM_ACT, rows, 3 * width},
+        {&tower->q, ROT_ELEM_ACT, rows, width},
+        {&tower->k, ROT_ELEM_ACT, rows, width},
+        {&tower->v, ROT_ELEM_ACT, rows, width},
+        {&tower->hidden, ROT_ELEM_ACT, rows, hidden},
+        {tower->family->gated ? &tower->gates : NULL, ROT_ELEM_ACT, rows, 2 * (size_t)c->mlp_width},
+        {&tower->cosines, ROT_ELEM_F32, rows, half},
+        {&tower->sines, ROT_ELEM_F32, rows, half},
+        {&tower->merger.out, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width},
+    };
+    for (size_t i = 0; i < sizeof plan / sizeof *plan; i++)
         if (plan[i].buffer)
             ROT_TRY(b->ops->buffer_new(b, plan[i].elem, plan[i].rows, plan[i].width, plan[i].buffer,
                                        err));
     for (int i = 0; i < tower->n_taps; i++)
-        ROT_TRY(b->ops->buffer_new(b, ROT_ELEM_ACT, rows / cell, (size_t)tower->config.out_width,
+        ROT_TRY(b->ops->buffer_new(b, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width,
                                    &tower->taps[i].out, err));
     tower->capacity = rows;
     return 0;
@@ -134,28 +121,12 @@ static int reserve(rot_tower *tower, size_t rows, rot_err *err)
 
 size_t rot_tower_rows(const rot_tower *tower)
 {
-    return tower->rows_at_most;
-}
-
-size_t rot_tower_choose_rows(const rot_tower *tower)
-{
     enum {
         BUDGET = 64 << 20
     }; // bytes of activations: larger batches gain nothing and leave the caches
     const rot_vision_config *c = &tower->config;
+    if (tower->backend->batch_rows) return tower->backend->batch_rows;
     size_t act = tower->backend->precision == ROT_PRECISION_BF16 ? 2 : 4;
-    if (tower->backend->ops->rows_for) {
-        const size_t unit = 64; // as if so many rows were one, for buffers of merged rows
-        size_t n_bytes = 0;
-        buffer_plan plan[N_BUFFERS];
-        plan_buffers(tower, unit, plan);
-        for (size_t i = 0; i < N_BUFFERS; i++)
-            if (plan[i].buffer)
-                n_bytes += plan[i].rows * plan[i].width * (plan[i].elem == ROT_ELEM_F32 ? 4 : act);
-        n_bytes +=
-            (size_t)tower->n_taps * plan[N_BUFFERS - 1].rows * plan[N_BUFFERS - 1].width * act;
-        return tower->backend->ops->rows_for(tower->backend, (n_bytes + unit - 1) / unit);
-    }
     size_t per_row =
         4 * (size_t)c->width +
         act * (7 * (size_t)c->width + (tower->family->gated ? 3 : 1) * (size_t)c->mlp_width) +

@@ -69,13 +69,10 @@ struct rot_tower {
     rot_buffer *cosines, *sines; // F32 (rows, head_dim / 2)
     rot_tower_order orders[2];   // of the batches under way
     bool profiled;
-    size_t rows_at_most;         // of a batch
     rot_encoder_stage stages[N_STAGES];
 };
 
 void rot_tower_free_buffers(rot_tower *tower);
-// tower.c: of a batch, from what the weights have left of a device, or from the caches.
-size_t rot_tower_choose_rows(const rot_tower *tower);
 
 // tower_tables.c
 void rot_tower_upload_runs(rot_tower *tower, rot_buffer *to, const rot_runs *runs, size_t width,

@@ -230,7 +230,6 @@ int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, bool 
     while ((tower->side + 1) * (tower->side + 1) <= c->n_positions) tower->side++;
     loader l = {checkpoint, tower, err};
     int rc = read_all(&l);
-    if (rc == 0) tower->rows_at_most = rot_tower_choose_rows(tower);
     if (rc < 0) rot_tower_close(&tower);
     *out = tower;
     return rc;

@@ -118,9 +118,6 @@ typedef struct rot_backend_ops {
     // Bytes of the device that buffers and weights may take; before the first of them.
     // ROT_ERR_NO_MEMORY: more than are free.
     int (*limit)(rot_backend *backend, uint64_t bytes, rot_err *err);
-    // Rows of `row_bytes` in all buffers together that still fit, no more than make the device
-    // quicker.
-    size_t (*rows_for)(const rot_backend *backend, size_t row_bytes);
     // Waits until all calls have ended.
     int (*synchronise)(rot_backend *backend, rot_err *err);
     // Starts to download rows [0, rows) of n ACT buffers, as they are after the calls before, and
@@ -137,6 +134,7 @@ struct rot_backend {
     const rot_backend_ops *ops;
     rot_precision precision;
     int threads;
+    size_t batch_rows; // that keep a device busy, and for which buffers are made; 0: as one likes
     char identity[128]; // name, instruction set, library version, version of the numerics
 };
 

@@ -9,12 +9,13 @@
 #include "pipeline/estimate.h"
 #include "pipeline/job.h"
 #include "pipeline/mend.h"
+#include "pipeline/products.h"
 #include "pipeline/preflight.h"
 #include "pipeline/same_images.h"
 #include "pipeline/sink.h"
 
 // A group is as many images as give the tower a few full batches, whatever the commit unit.
-enum { GROUP_PATCHES = 8192, GROUP_ROWS = 1024, SAME_BYTES = 64 << 20 };
+enum { GROUP_ROWS = 1024, SAME_BYTES = 64 << 20 };
 
 typedef struct group {
     uint64_t first;
@@ -152,8 +153,8 @@ static int read_group(embeds_job *t, uint64_t first, uint64_t end, group *g, rot
     g->first = first;
     g->n = 0;
     g->n_views = 0;
-    while (g->n < GROUP_ROWS && first + g->n < end && patches < GROUP_PATCHES) {
-        if (g->n && (first + g->n) % unit == 0 && patches >= GROUP_PATCHES / 2) break;
+    while (g->n < GROUP_ROWS && first + g->n < end && patches < t->info.call_patches) {
+        if (g->n && (first + g->n) % unit == 0 && patches >= t->info.call_patches / 2) break;
         size_t before = g->n_views;
         ROT_TRY(read_row(t, first + g->n, g, g->n, err));
         if (g->n_views > before) patches += g->grids[before].n_patches;
@@ -171,6 +172,7 @@ static int run_tower(embeds_job *t, const rot_image *images, const rot_grid *gri
         rot_encoder_options options = t->job->config->encode;
         options.threads = t->job->threads;
         ROT_TRY(rot_encoder_open(&options, &t->encoder, err));
+        ROT_TRY(rot_products_check(t->plan->dir, t->encoder, err));
         t->load_seconds += rot_seconds() - start;
         start = rot_seconds();
     }

@@ -42,6 +42,7 @@ typedef struct rot_encoder_info {
     char weights_sha256[65]; // hex, over the tower's tensors by canonical name
     char backend[128];       // resolved: name, instruction set, version of its numerics
     int32_t depth, width, heads, mlp_width, out_width; // out_width: d of the embeddings
+    int32_t call_patches; // that one call of rot_encoder_encode should have at least
     int32_t mlp_products; // matrix products of an MLP: 2, or 3 with a gate
     int64_t n_parameters;
     rot_preprocessor preprocessor;

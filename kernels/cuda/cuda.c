@@ -8,6 +8,7 @@
 #include "base/bf16.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "kernels/cuda/buffer.h"
 
 // ---- errors, memory
 
@@ -109,14 +110,6 @@ static int limit(rot_backend *backend, uint64_t bytes, rot_err *err)
                  (unsigned long long)cuda->info.free_bytes);
     cuda->budget = bytes;
     return 0;
-}
-
-static size_t rows_for(const rot_backend *backend, size_t row_bytes)
-{
-    const rot_cuda *cuda = (const rot_cuda *)backend;
-    const size_t whole = rot_cuda_padded(cuda->info.chunk_rows, 2);
-    const uint64_t left = cuda->budget - cuda->used, most = left / row_bytes;
-    return most < whole ? (size_t)most : whole; // one round of chunks keeps the device busy
 }
 
 // ---- to and from the device
@@ -462,7 +455,6 @@ static const rot_backend_ops ops = {
     .rope_split = rope_split,
     .attention = attention,
     .limit = limit,
-    .rows_for = rows_for,
     .synchronise = synchronise,
     .send = send,
     .receive = receive,
@@ -480,6 +472,7 @@ int rot_cuda_open(const rot_cuda_driver *driver, int device, int threads, rot_ba
     cuda->driver = driver;
     cuda->index = device;
     ROT_GO(driver->describe(device, &cuda->info, err));
+    cuda->base.batch_rows = rot_cuda_padded(cuda->info.chunk_rows, 2);
     cuda->budget = cuda->info.free_bytes / 10 * 9; // the rest is cuBLASLt's, the context's, others'
     ROT_GO(driver->open(device, &cuda->device, err));
     for (int i = 0; i < 2; i++)

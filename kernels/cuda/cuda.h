@@ -5,13 +5,6 @@
 #include "kernels/backends.h"
 #include "kernels/cuda/driver.h"
 
-struct rot_buffer {
-    void *data; // on the device
-    rot_elem elem;
-    size_t elem_bytes, rows, width, n_bytes; // rows: as allocated
-    int sent; // to slot sent - 1: not to be written before that copy has ended; 0: to none
-};
-
 // ---- load.c
 
 // The table of librotoscope_cuda.so: ROT_CUDA_LIB if it is set, else beside the program or the

@@ -141,7 +141,7 @@ static int describe(int index, rot_cuda_info *out, rot_err *err)
     cudaDriverGetVersion(&out->driver_version);
     cudaRuntimeGetVersion(&out->runtime_version);
     out->blas_version = (int)cublasLtGetVersion();
-    out->chunk_rows = 8192; // with 1024 columns two waves of 128 x 256 tiles on 132 processors
+    out->chunk_rows = 4096; // with 1024 columns a wave of 128 x 256 tiles on 132 processors
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "base/bf16.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "kernels/cuda/buffer.h"
 #include "kernels/cuda/cuda.h"
 
 struct rot_linear {
