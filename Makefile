@@ -145,7 +145,7 @@ $(BUILD)/tests/faults_shim.so: tests/faults/shim.c
 # A device that computes on the processor; named by ROT_CUDA_LIB in tests.
 $(BUILD)/tests/cuda_device.so: tests/faults/cuda_device.c
 	@mkdir -p $(@D)
-	@echo "  ld $@"; $(CC) $(FLAGS) $(CFLAGS) -MMD -MP -MF $@.d -shared -o $@ $< -lm
+	@echo "  ld $@"; $(CC) $(FLAGS) $(CFLAGS) -O3 -MMD -MP -MF $@.d -shared -o $@ $< -lm
 $(filter $(BUILD)/tests/test_kernels% $(BUILD)/tests/test_encoder%,$(UNIT)): | $(BUILD)/tests/cuda_device.so
 
 tests: all cuda $(UNIT) $(BUILD)/tests/faults_shim.so $(BUILD)/tests/cuda_device.so

@@ -1,5 +1,5 @@
-// products.txt in a stage's folder: how a library was told to compute the tower's products, where it
-// chooses (backend cuda). Written by the first who computes; everyone after must choose the same.
+// products.txt in a stage's folder: how a library computes the tower's products, where it chooses
+// (backend cuda). Written by the first who computes; everyone after must choose the same.
 #ifndef ROT_PIPELINE_PRODUCTS_H
 #define ROT_PIPELINE_PRODUCTS_H
 

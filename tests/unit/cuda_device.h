@@ -4,7 +4,8 @@
 // and fails where it is told to.
 //
 // Told by the environment, too: ROT_FAKE_CUDA=none|old|empty (no driver, an old one, no device),
-// ROT_FAKE_CUDA_DEVICES, ROT_FAKE_CUDA_BYTES (memory of a device), ROT_FAKE_CUDA_FAIL=N (the n-th
+// ROT_FAKE_CUDA_DEVICES, ROT_FAKE_CUDA_BYTES (memory of a device), ROT_FAKE_CUDA_TAKEN (of it, by
+// others after it was looked at), ROT_FAKE_CUDA_FAIL=N (the n-th
 // launch ends in an error, and so does everything after it), ROT_FAKE_CUDA_BLAS (library version),
 // ROT_FAKE_CUDA_CHOICE (number of the algorithm).
 #ifndef TEST_CUDA_DEVICE_H
@@ -123,32 +124,49 @@ static inline void fake_launch(const rot_cuda_launch *l)
         }
 }
 
+static inline void fake_finish(const fake_work *w, size_t row, const float *sums)
+{
+    const rot_cuda_product *p = &w->product;
+    for (size_t j = 0; j < p->n_out; j++) {
+        const size_t at = row * p->n_out + j;
+        float y = sums[j];
+        if (p->bias)
+            y += p->f32 ? ((const float *)w->bias)[j]
+                        : rot_cuda_from_bf16(((const uint16_t *)w->bias)[j]);
+        if (p->gelu_tanh) y = rot_cuda_gelu_tanh(y);
+        if (!p->f32)
+            ((uint16_t *)w->to)[at] = rot_cuda_to_bf16(y);
+        else
+            ((float *)w->to)[at] = y + (p->add ? ((float *)w->to)[at] : 0.0f);
+    }
+}
+
+// Each sum is a chain over k. Two rows at a time, so that it is not too slow.
 static inline void fake_multiply(const fake_work *w)
 {
     const rot_cuda_product *p = &w->product;
-    const size_t n_in = p->n_in, n_out = p->n_out;
-    float *weight = malloc(n_in * n_out * sizeof *weight);
-    for (size_t i = 0; i < n_in * n_out; i++) weight[i] = rot_cuda_from_bf16(w->weight[i]);
-    const bool disturb = fake_log.disturbs && fake_log.disturbs(p);
-#pragma omp parallel for schedule(dynamic, 4)
-    for (size_t row = 0; row < p->rows; row++) {
-        float *in = malloc(n_in * sizeof *in);
-        for (size_t k = 0; k < n_in; k++) in[k] = rot_cuda_from_bf16(w->in[row * n_in + k]);
-        for (size_t j = 0; j < n_out; j++) {
-            const size_t at = row * n_out + j;
-            float sum = disturb ? 1e-3f : 0.0f;
-#pragma omp simd reduction(+ : sum)
-            for (size_t k = 0; k < n_in; k++) sum += in[k] * weight[j * n_in + k];
-            if (p->bias)
-                sum += p->f32 ? ((const float *)w->bias)[j]
-                              : rot_cuda_from_bf16(((const uint16_t *)w->bias)[j]);
-            if (p->gelu_tanh) sum = rot_cuda_gelu_tanh(sum);
-            if (!p->f32)
-                ((uint16_t *)w->to)[at] = rot_cuda_to_bf16(sum);
-            else
-                ((float *)w->to)[at] = sum + (p->add ? ((float *)w->to)[at] : 0.0f);
+    const size_t n_in = p->n_in, n = p->n_out;
+    float *weight = malloc(n_in * n * sizeof *weight); // (n_in, n_out)
+    for (size_t i = 0; i < n_in * n; i++)
+        weight[i % n_in * n + i / n_in] = rot_cuda_from_bf16(w->weight[i]);
+    const float start = fake_log.disturbs && fake_log.disturbs(p) ? 1e-3f : 0.0f;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t row = 0; row < p->rows; row += 2) {
+        const size_t more = row + 1 < p->rows;
+        float *a = malloc(2 * n * sizeof *a), *b = a + n;
+        for (size_t j = 0; j < 2 * n; j++) a[j] = start;
+        for (size_t k = 0; k < n_in; k++) {
+            const float x = rot_cuda_from_bf16(w->in[row * n_in + k]);
+            const float y = rot_cuda_from_bf16(w->in[(row + more) * n_in + k]);
+            const float *column = weight + k * n;
+            for (size_t j = 0; j < n; j++) {
+                a[j] += x * column[j];
+                b[j] += y * column[j];
+            }
         }
-        free(in);
+        fake_finish(w, row, a);
+        if (more) fake_finish(w, row + 1, b);
+        free(a);
     }
     free(weight);
 }
@@ -246,7 +264,8 @@ static inline void fake_close(rot_cuda_device *d)
 static inline int fake_alloc(rot_cuda_device *d, size_t n_bytes, void **out, rot_err *err)
 {
     fake_log.calls[FAKE_ALLOC]++;
-    if (d->used + n_bytes > (uint64_t)fake_number("ROT_FAKE_CUDA_BYTES", 4L << 30))
+    if (d->used + n_bytes + (uint64_t)fake_number("ROT_FAKE_CUDA_TAKEN", 0) >
+        (uint64_t)fake_number("ROT_FAKE_CUDA_BYTES", 4L << 30))
         return fake_fail(err, ROT_ERR_NO_MEMORY, "CUDA: memory of the device: out of memory");
     unsigned char *block = aligned_alloc(256, (n_bytes + 255) / 256 * 256 + 2 * FAKE_GUARD);
     memcpy(block, &n_bytes, sizeof n_bytes);
