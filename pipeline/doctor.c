@@ -14,6 +14,7 @@
 
 #include "base/cpu.h"
 #include "base/err.h"
+#include "base/gpus.h"
 #include "base/mem.h"
 #include "base/threads.h"
 #include "base/utf8.h"
@@ -175,6 +176,33 @@ static json_t *look_at_limits(json_t *verdicts)
                      "control_group_memory_bytes", group > 0 ? json_integer(group) : json_null());
 }
 
+static json_t *look_at_gpus(json_t *verdicts)
+{
+    rot_gpu gpus[16];
+    rot_err err = {0};
+    const int n = rot_kernels_gpus(gpus, 16, &err);
+    json_t *out = json_array();
+    if (n == 0) rot_doctor_say(verdicts, "gpu", 1, "none: %s", err.message);
+    for (int i = 0; i < n; i++) {
+        const rot_gpu *g = &gpus[i];
+        rot_doctor_say(
+            verdicts, "gpu", 1,
+            "%d is %s (sm_%d%d), %.1f of %.1f GB free, driver CUDA %d.%d, needed %d.%d%s%s", i,
+            g->name, g->major, g->minor, (double)g->free_bytes / 1e9, (double)g->total_bytes / 1e9,
+            g->driver_cuda / 1000, g->driver_cuda % 1000 / 10, g->runtime_cuda / 1000,
+            g->runtime_cuda % 1000 / 10, g->ours ? "; a build would be by " : "",
+            g->ours ? g->identity : "");
+        json_array_append_new(out,
+                              json_pack("{s:o, s:i, s:i, s:I, s:I, s:i, s:i, s:o, s:b}", "name",
+                                        rot_doctor_text(g->name), "major", g->major, "minor",
+                                        g->minor, "total_bytes", (json_int_t)g->total_bytes,
+                                        "free_bytes", (json_int_t)g->free_bytes, "driver_cuda",
+                                        g->driver_cuda, "runtime_cuda", g->runtime_cuda, "backend",
+                                        rot_doctor_text(g->identity), "ours", (int)g->ours));
+    }
+    return out;
+}
+
 static json_t *look_at_fonts(json_t *verdicts)
 {
     rot_render_options options = rot_render_options_default();
@@ -199,6 +227,7 @@ int rot_doctor(const char *root, char **json, rot_err *err)
     json_t *out = json_pack("{s:s}", "version", ROT_VERSION);
     if (out) { // one after another: the verdicts keep this order
         json_object_set_new(out, "cpu", look_at_cpu(verdicts));
+        json_object_set_new(out, "gpus", look_at_gpus(verdicts));
         json_object_set_new(out, "threads", look_at_threads(verdicts));
         json_object_set_new(out, "libraries", collect_libraries());
         json_object_set_new(out, "limits", look_at_limits(verdicts));

@@ -39,6 +39,14 @@ expect 0 "" env ROT_CPU=ref "$ROTOSCOPE" doctor --json
 is ref cpu ROT_CPU
 is False cpu avx2
 
+# GPUs: none, or an emulated pair, of which the rank takes its own.
+expect 0 "none: the cuda backend" env ROT_CUDA_LIB=/nowhere.so "$ROTOSCOPE" doctor
+expect 0 "12.2" env ROT_CUDA_LIB="$BUILD/tests/cuda_device.so" ROT_FAKE_CUDA=old "$ROTOSCOPE" doctor
+expect 0 "" env ROT_CUDA_LIB="$BUILD/tests/cuda_device.so" ROT_FAKE_CUDA_DEVICES=2 LOCAL_RANK=1 "$ROTOSCOPE" doctor --json
+[ "$(python3 -c 'import json; print([g["ours"] for g in json.load(open("out.txt"))["gpus"]])')" = "[False, True]" ] ||
+    fail "not the rank's device"
+expect 0 "by cuda sm_90 Emulated cublasLt 13.0.0 v1" env ROT_CUDA_LIB="$BUILD/tests/cuda_device.so" "$ROTOSCOPE" doctor
+
 touch file
 expect 1 "is a file, not a folder" rotoscope doctor file
 expect 1 "cannot hold a root" rotoscope doctor /proc

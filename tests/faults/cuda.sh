@@ -9,7 +9,8 @@ unset LOCAL_RANK OMPI_COMM_WORLD_LOCAL_RANK SLURM_LOCALID CUDA_VISIBLE_DEVICES R
 ROT_CUDA_LIB=$BUILD/tests/cuda_device.so
 export ROT_CUDA_LIB
 rows 16 >rows.jsonl
-cuda="encode: {checkpoint: '$TINY', geometry: native, backend: cuda}"
+expect 0 "" rotoscope init-model -q small --arch custom --depth 2 --width 128 --heads 2 --mlp 200 --out 64
+cuda="encode: {checkpoint: small, geometry: native, backend: cuda}"
 small="store: {shard_samples: 8, commit_samples: 4}"
 config whole rows.jsonl "$small" "$cuda"
 expect 0 "" rotoscope build -q -c whole.yaml
@@ -20,7 +21,7 @@ expect 0 "" rotoscope verify -q out-whole
 same() { [ "$(root_of "out-$1/$1.json")" = "$want" ] || fail "$1: another root"; }
 
 # auto takes the device and gives the same stage.
-config auto rows.jsonl "$small" "encode: {checkpoint: '$TINY', geometry: native}"
+config auto rows.jsonl "$small" "encode: {checkpoint: small, geometry: native}"
 expect 0 "" rotoscope build -q -c auto.yaml
 same auto
 
@@ -32,15 +33,15 @@ expect 2 "no CUDA device" env ROT_FAKE_CUDA=empty "$ROTOSCOPE" build -q -c bad.y
 expect 2 "nowhere.so" env ROT_CUDA_LIB=/nowhere.so "$ROTOSCOPE" build -q -c bad.yaml
 expect 2 "rank 1 of this node" env LOCAL_RANK=1 "$ROTOSCOPE" build -q -c bad.yaml
 expect 1 "60000000" env ROT_FAKE_CUDA_BYTES=60000000 "$ROTOSCOPE" build -q -c bad.yaml --set encode.device_memory=61
-expect 1 "8000000" rotoscope build -q -c bad.yaml --set encode.device_memory=8
-expect 1 "out of memory" env ROT_FAKE_CUDA_TAKEN=4290000000 "$ROTOSCOPE" build -q -c bad.yaml
+expect 1 "4000000" rotoscope build -q -c bad.yaml --set encode.device_memory=4
+expect 1 "out of memory" env ROT_FAKE_CUDA_TAKEN=4294500000 "$ROTOSCOPE" build -q -c bad.yaml
 expect 2 "no effect" rotoscope build -q -c bad.yaml --set encode.device_memory=61 --set encode.backend=ref
 [ ! -e out-bad/bad.json ] || fail "a dataset without embeddings"
 expect 0 "" rotoscope build -q -c bad.yaml
 same bad
 
 # The device fails in the middle, wherever: exit 1, and another run goes on where it stood.
-for n in 1 60; do
+for n in 1 20; do
     config "at$n" rows.jsonl "$small" "$cuda"
     expect 1 "illegal memory access" env ROT_FAKE_CUDA_FAIL=$n "$ROTOSCOPE" build -q -c "at$n.yaml"
     [ ! -e "out-at$n/at$n.json" ] || fail "a dataset after a failure"
@@ -51,7 +52,7 @@ done
 
 # Another version of the library is another backend; another choice of algorithms is refused.
 config half rows.jsonl "$small" "$cuda"
-expect 1 "illegal memory access" env ROT_FAKE_CUDA_FAIL=90 "$ROTOSCOPE" build -q -c half.yaml
+expect 1 "illegal memory access" env ROT_FAKE_CUDA_FAIL=20 "$ROTOSCOPE" build -q -c half.yaml
 expect 1 "chooses" env ROT_FAKE_CUDA_CHOICE=7 "$ROTOSCOPE" build -q -c half.yaml
 grep -q "algorithm 1, " err.txt && grep -q "algorithm 7, " err.txt || fail "not both choices are named"
 expect 0 "" rotoscope build -q -c half.yaml
