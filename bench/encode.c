@@ -5,7 +5,8 @@
 // does weighs on both. encode [CHECKPOINT [THREADS [cpu]]]: without a checkpoint, a random 4B one
 // (0.8 GB) is made in TMPDIR and removed. `cpu` counts the processor's time instead of the wall
 // clock's: what one thread can do on a machine that others use. bench/encode_peer.py gives
-// transformers' rate on the same checkpoint.
+// transformers' rate on the same checkpoint. encode --device cuda [CHECKPOINT]: on a GPU, without a
+// ceiling; bench/encode_cuda.py runs it between its own measurements.
 #include <omp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,9 +25,10 @@
 #include <immintrin.h>
 #endif
 
-enum { PASSES = 7, MAX_IMAGES = 64 };
+enum { PASSES = 7, MAX_IMAGES = 1024 };
 
 static clockid_t clock_used = CLOCK_MONOTONIC;
+static bool on_device; // a GPU: no ceiling here
 
 static double now(void)
 {
@@ -213,13 +215,22 @@ static int run_case(const rot_cpu *cpu, rot_encoder *encoder, const rot_encoder_
     for (size_t i = 0; i < n_stages; i++) seconds[i] = stages[i].seconds, work[i] = stages[i].work;
     double flop = 0;
     for (int pass = 0; pass < PASSES; pass++) {
-        double before = ceiling(cpu, threads), done = work_of(encoder), start = now();
+        double before = on_device ? 0 : ceiling(cpu, threads), done = work_of(encoder),
+               start = now();
         if (rot_encoder_encode(encoder, w.images, w.grids, w.n, w.out, err) < 0) return -1;
-        double took = now() - start, after = ceiling(cpu, threads);
+        double took = now() - start, after = on_device ? 0 : ceiling(cpu, threads);
         flop = work_of(encoder) - done;
         rate[pass] = (double)w.n / took;
         top[pass] = before > after ? before : after;
         ratio[pass] = top[pass] > 0 ? flop / took / 1e9 / ((before + after) / 2) : 0;
+    }
+    if (on_device) { // once more, waiting after each operation, for the profile
+        for (size_t i = 0; i < n_stages; i++)
+            seconds[i] = stages[i].seconds, work[i] = stages[i].work;
+        rot_encoder_profile(encoder, true);
+        if (rot_encoder_encode(encoder, w.images, w.grids, w.n, w.out, err) < 0) return -1;
+        rot_encoder_profile(encoder, false);
+        stages = rot_encoder_stages(encoder, &n_stages);
     }
     qsort(rate, PASSES, sizeof *rate, ascending);
     qsort(top, PASSES, sizeof *top, ascending);
@@ -245,11 +256,13 @@ static int run_all(const char *checkpoint, int first, rot_err *err)
          "ratio_best\tratio_median\tcpu");
     int all = rot_threads_available();
     if (clock_used != CLOCK_MONOTONIC) all = first; // of several threads it is no time
+    if (on_device) first = all;
     for (int threads = first; threads <= all; threads = threads < all ? all : all + 1) {
         rot_encoder_options options = rot_encoder_options_default();
         options.checkpoint = checkpoint;
         options.geometry = ROT_GEOMETRY_NATIVE;
         options.threads = threads;
+        if (on_device) options.backend = "cuda";
         rot_encoder_info info;
         rot_encoder *encoder;
         if (rot_encoder_inspect(&options, false, &info, err) < 0) return -1;
@@ -257,10 +270,12 @@ static int run_all(const char *checkpoint, int first, rot_err *err)
         static const struct {
             int patches;
             size_t images;
-        } cases[] = {{300, 16}, {80, 48}, {376, 16}, {376, 1}}; // 376: 94 merged tokens
+        } cases[2][4] = {{{300, 16}, {80, 48}, {376, 16}, {376, 1}},      // 376: 94 merged tokens
+                         {{300, 437}, {80, 1024}, {376, 348}, {376, 1}}}; // two calls' worth
         int rc = 0;
         for (int i = 0; i < 4 && rc == 0; i++)
-            rc = run_case(&cpu, encoder, &info, threads, cases[i].patches, cases[i].images, err);
+            rc = run_case(&cpu, encoder, &info, threads, cases[on_device][i].patches,
+                          cases[on_device][i].images, err);
         rot_encoder_close(&encoder);
         if (rc < 0) return rc;
     }
@@ -270,6 +285,8 @@ static int run_all(const char *checkpoint, int first, rot_err *err)
 int main(int argc, char **argv)
 {
     rot_err err = {0};
+    if (argc > 2 && !strcmp(argv[1], "--device") && !strcmp(argv[2], "cuda"))
+        on_device = true, argc -= 2, argv += 2;
     char made[512] = "", command[600];
     const char *checkpoint = argc > 1 ? argv[1] : made;
     int rc = 0;
