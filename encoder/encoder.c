@@ -16,6 +16,13 @@
 
 enum { MAX_STAGES = 32 };
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 struct rot_encoder {
     rot_geometry geometry;
     rot_preprocessor preprocessor;
@@ -30,6 +37,7 @@ struct rot_encoder {
     double resample_seconds;
     int slot;        // of the next batch
     void *under_way; // where the batch of the other slot goes; NULL: none
+    rot_encoder_loading loading;
     rot_encoder_stage stages[MAX_STAGES];
 };
 
@@ -112,6 +120,7 @@ int rot_encoder_inspect(const rot_encoder_options *options, bool with_hash, rot_
 int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_err *err)
 {
     int rc = 0;
+    double start = now();
     rot_checkpoint *checkpoint = NULL;
     rot_precision precision = ROT_PRECISION_BF16;
     *out = NULL;
@@ -133,6 +142,9 @@ int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_
         (size_t)c->in_channels * (size_t)c->temporal * (size_t)(c->patch_px * c->patch_px);
     encoder->row_width = (size_t)(c->out_width * (1 + (options->deepstack ? c->n_taps : 0)));
     ROT_GO(rot_tower_open(checkpoint, encoder->backend, options->deepstack, &encoder->tower, err));
+    rot_tower_loading(encoder->tower, &encoder->loading.packing_seconds,
+                      &encoder->loading.weight_bytes);
+    encoder->loading.seconds = now() - start;
     *out = encoder;
     encoder = NULL;
 done:
@@ -150,13 +162,6 @@ void rot_encoder_close(rot_encoder **encoder)
     rot_free(e->pixels);
     rot_free(e);
     *encoder = NULL;
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 // Resamples images [0, n) into encoder->pixels, images in parallel. The first error in order is
@@ -291,4 +296,9 @@ const rot_encoder_stage *rot_encoder_stages(const rot_encoder *encoder, size_t *
     for (size_t i = 0; i < count && i + 1 < MAX_STAGES; i++) e->stages[i + 1] = stages[i];
     *n = count + 1;
     return e->stages;
+}
+
+rot_encoder_loading rot_encoder_get_loading(const rot_encoder *encoder)
+{
+    return encoder->loading;
 }

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/bf16.h"
 #include "base/err.h"
@@ -400,4 +401,12 @@ void rot_tensor_to_f32(const rot_tensor *tensor, size_t from, size_t n, float *o
         memcpy(&half, bytes + 2 * (from + i), 2);
         out[i] = tensor->type == ROT_T_BF16 ? rot_bf16_to_f32(half) : rot_f16_to_f32(half);
     }
+}
+
+void rot_tensor_drop(const rot_tensor *tensor)
+{
+    enum { PAGE = 4096 }; // a larger page refuses the address, and keeps its pages
+    uintptr_t from = ((uintptr_t)tensor->data + PAGE - 1) / PAGE * PAGE;
+    uintptr_t to = ((uintptr_t)tensor->data + tensor->n_bytes) / PAGE * PAGE;
+    if (to > from) (void)madvise((void *)from, to - from, MADV_DONTNEED);
 }

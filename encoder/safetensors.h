@@ -40,6 +40,9 @@ const rot_tensor *rot_safetensors_find(const rot_safetensors *file, const char *
 // Elements [from, from + n) as float32 (F32, F16 and BF16 tensors; exact).
 void rot_tensor_to_f32(const rot_tensor *tensor, size_t from, size_t n, float *out);
 
+// Its pages need not stay in this process: reading it again brings them back.
+void rot_tensor_drop(const rot_tensor *tensor);
+
 // Writes one file: all tensors are declared first (name, type, shape), then their data follow in
 // the same order in pieces of any size. Finishing syncs and renames into place; closing early
 // leaves nothing.

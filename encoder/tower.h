@@ -40,6 +40,9 @@ void rot_tower_profile(rot_tower *tower, bool on);
 int rot_tower_run(rot_tower *tower, const float *pixels, const rot_grid *grids, size_t n, void *out,
                   rot_err *err);
 
+// What packing the weights took, and their bytes as the checkpoint has them.
+void rot_tower_loading(const rot_tower *tower, double *packing_seconds, size_t *weight_bytes);
+
 // Time and work of each stage since the tower was opened; a table of *n entries owned by the tower.
 const rot_encoder_stage *rot_tower_stages(const rot_tower *tower, size_t *n);
 

@@ -70,6 +70,8 @@ struct rot_tower {
     rot_tower_order orders[2];   // of the batches under way
     bool profiled;
     rot_encoder_stage stages[N_STAGES];
+    double packing_seconds; // of opening
+    size_t weight_bytes;
 };
 
 void rot_tower_free_buffers(rot_tower *tower);

@@ -1,6 +1,7 @@
 // Loading: tensor by tensor from the checkpoint's map into the backend, so that no more than one
 // tensor is ever held twice.
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,23 +15,40 @@ typedef struct loader {
     rot_err *err;
 } loader;
 
-enum { NAME_BYTES = 128 };
+enum { NAME_BYTES = 128, PIECE = 1 << 16 };
+
+static bool is_bf16(const loader *l)
+{
+    return l->tower->backend->precision == ROT_PRECISION_BF16;
+}
+
+static int find(const loader *l, const char *name, size_t n, const rot_tensor **out)
+{
+    *out = rot_checkpoint_tensor(l->checkpoint, name);
+    if (*out && (*out)->n_elements == n) return 0;
+    ROT_FAIL(l->err, ROT_ERR_FORMAT, "tensor %s: %zu elements instead of %zu", name,
+             *out ? (*out)->n_elements : 0, n);
+}
+
+static int not_finite(const loader *l, const rot_tensor *tensor, size_t element)
+{
+    float value;
+    rot_tensor_to_f32(tensor, element, 1, &value);
+    ROT_FAIL(l->err, ROT_ERR_FORMAT, "%s: tensor %s: element %zu is %g, not a finite %s number",
+             tensor->file, tensor->name, element, (double)value, is_bf16(l) ? "bf16" : "float");
+}
 
 // Elements of `tensor` as float32 in a new block, checked to be finite in the backend's precision.
 static int read_floats(const loader *l, const char *name, size_t n, float **out)
 {
     *out = NULL;
-    const rot_tensor *tensor = rot_checkpoint_tensor(l->checkpoint, name);
-    if (!tensor || tensor->n_elements != n)
-        ROT_FAIL(l->err, ROT_ERR_FORMAT, "tensor %s: %zu elements instead of %zu", name,
-                 tensor ? tensor->n_elements : 0, n);
+    const rot_tensor *tensor;
+    ROT_TRY(find(l, name, n, &tensor));
     float *values = rot_aligned_malloc(n * sizeof *values);
     if (!values) return rot_no_memory(l->err, n * sizeof *values, name);
     // over the last bfloat16, or halfway from there to the next power of two, rounding gives
     // infinity
-    bool bf16 = l->tower->backend->precision == ROT_PRECISION_BF16;
-    float most = bf16 ? 0x1.fep127f : 0x1.fffffep127f;
-    enum { PIECE = 1 << 16 };
+    float most = is_bf16(l) ? 0x1.fep127f : 0x1.fffffep127f;
     size_t n_pieces = (n + PIECE - 1) / PIECE, bad = SIZE_MAX;
 #pragma omp parallel for schedule(static) num_threads(l->tower->backend->threads) reduction(min    \
                                                                                             : bad)
@@ -40,15 +58,30 @@ static int read_floats(const loader *l, const char *name, size_t n, float **out)
         for (size_t i = from; i < to; i++)
             if (!(fabsf(values[i]) <= most) && i < bad) bad = i;
     }
+    rot_tensor_drop(tensor);
     if (bad != SIZE_MAX) {
-        int rc = rot_err_set(
-            l->err, ROT_ERR_FORMAT, "%s: tensor %s: element %zu is %g, not a finite %s number",
-            tensor->file, tensor->name, bad, (double)values[bad], bf16 ? "bf16" : "float");
         rot_free(values);
-        return rc;
+        return not_finite(l, tensor, bad);
     }
     *out = values;
     return 0;
+}
+
+// The same values as they lie in the file: bfloat16, at an even address.
+static int check_bf16(const loader *l, const rot_tensor *tensor)
+{
+    const uint16_t *values = tensor->data;
+    size_t n = tensor->n_elements, n_pieces = (n + PIECE - 1) / PIECE, bad = SIZE_MAX;
+#pragma omp parallel for schedule(static) num_threads(l->tower->backend->threads) reduction(min    \
+                                                                                            : bad)
+    for (size_t piece = 0; piece < n_pieces; piece++) {
+        size_t from = piece * PIECE, to = n - from < PIECE ? n : from + PIECE;
+        uint16_t any = 0;
+        for (size_t i = from; i < to; i++) any |= (uint16_t)((values[i] & 0x7f80) == 0x7f80);
+        for (size_t i = from; any && i < to; i++)
+            if ((values[i] & 0x7f80) == 0x7f80 && i < bad) bad = i;
+    }
+    return bad == SIZE_MAX ? 0 : not_finite(l, tensor, bad);
 }
 
 static void name_of(char out[NAME_BYTES], const char *format, int block, const char *ending)
@@ -61,45 +94,75 @@ static void name_of(char out[NAME_BYTES], const char *format, int block, const c
         snprintf(out, NAME_BYTES, "%s%s", format, ending);
 }
 
-// One linear of up to three of the same n_in, each of n_out / n, one after another; an absent bias
-// is 0.
-static int read_linear(const loader *l, const char *const *names, int n, int block, size_t n_in,
-                       size_t n_out, bool with_bias, rot_epilogue epilogue, rot_linear **out)
+// A linear is read from up to three tensors of the same n_in, one after another.
+typedef struct linear_spec {
+    const char *const *names;
+    int n, block;
+    size_t n_in, n_out;
+    bool with_bias; // an absent one is 0
+    rot_epilogue epilogue;
+} linear_spec;
+
+// The weight as the file has it, if the backend takes that: one tensor of bfloat16. NULL: it does
+// not.
+static const rot_tensor *direct_weight(const loader *l, const linear_spec *s)
+{
+    char full[NAME_BYTES];
+    name_of(full, s->names[0], s->block, ".weight");
+    const rot_tensor *tensor = rot_checkpoint_tensor(l->checkpoint, full);
+    bool takes = l->tower->backend->ops->linear_new_bf16 && s->n == 1 && tensor &&
+                 tensor->type == ROT_T_BF16 && tensor->n_elements == s->n_in * s->n_out;
+    return takes && (uintptr_t)tensor->data % 2 == 0 ? tensor : NULL;
+}
+
+// Parts of (n_out / n) * width elements, one after another in a new block.
+static int read_parts(const loader *l, const linear_spec *s, const char *ending, size_t width,
+                      float **out)
+{
+    char full[NAME_BYTES];
+    size_t part = s->n_out / (size_t)s->n * width;
+    name_of(full, s->names[0], s->block, ending);
+    if (s->n == 1) return read_floats(l, full, part, out);
+    float *all = rot_aligned_malloc((size_t)s->n * part * sizeof *all);
+    if (!all) return rot_no_memory(l->err, (size_t)s->n * part * sizeof *all, full);
+    for (int i = 0; i < s->n; i++) {
+        float *piece;
+        name_of(full, s->names[i], s->block, ending);
+        int rc = read_floats(l, full, part, &piece);
+        if (rc < 0) {
+            rot_free(all);
+            return rc;
+        }
+        memcpy(all + (size_t)i * part, piece, part * sizeof *piece);
+        rot_free(piece);
+    }
+    *out = all;
+    return 0;
+}
+
+static int read_linear(const loader *l, const linear_spec *s, rot_linear **out)
 {
     int rc = 0;
-    char full[NAME_BYTES];
-    size_t part = n_out / (size_t)n;
-    float *weight = NULL, *bias = NULL, *piece = NULL;
-    rot_backend *b = l->tower->backend;
-    if (n == 1) {
-        name_of(full, names[0], block, ".weight");
-        ROT_GO(read_floats(l, full, n_in * n_out, &weight));
-    } else
-        weight = rot_aligned_malloc(n_in * n_out * sizeof *weight);
-    bias = rot_aligned_malloc(n_out * sizeof *bias);
-    if (!weight || !bias) {
-        rc = rot_no_memory(l->err, n_in * n_out * sizeof *weight, "a weight");
-        goto done;
-    }
-    memset(bias, 0, n_out * sizeof *bias);
-    for (int i = 0; i < n; i++) {
-        const struct {
-            const char *ending;
-            size_t n;
-            float *to;
-        } parts[] = {{".weight", part * n_in, weight + (size_t)i * part * n_in},
-                     {".bias", part, bias + (size_t)i * part}};
-        for (int p = n == 1; p < (with_bias ? 2 : 1); p++) {
-            name_of(full, names[i], block, parts[p].ending);
-            ROT_GO(read_floats(l, full, parts[p].n, &piece));
-            memcpy(parts[p].to, piece, parts[p].n * sizeof *piece);
-            rot_free(piece);
-            piece = NULL;
-        }
-    }
-    ROT_GO(b->ops->linear_new(b, n_in, n_out, epilogue, weight, bias, out, l->err));
+    float *weight = NULL, *bias = NULL;
+    rot_tower *t = l->tower;
+    rot_backend *b = t->backend;
+    const rot_tensor *direct = direct_weight(l, s);
+    if (s->with_bias)
+        ROT_GO(read_parts(l, s, ".bias", 1, &bias));
+    else if (!(bias = rot_calloc(s->n_out, sizeof *bias)))
+        ROT_GO(rot_no_memory(l->err, s->n_out * sizeof *bias, "a bias"));
+    if (direct)
+        ROT_GO(check_bf16(l, direct));
+    else
+        ROT_GO(read_parts(l, s, ".weight", s->n_in, &weight));
+    double start = omp_get_wtime();
+    rc = direct ? b->ops->linear_new_bf16(b, s->n_in, s->n_out, s->epilogue, direct->data, bias,
+                                          out, l->err)
+                : b->ops->linear_new(b, s->n_in, s->n_out, s->epilogue, weight, bias, out, l->err);
+    t->packing_seconds += omp_get_wtime() - start;
+    t->weight_bytes += s->n_in * s->n_out * (is_bf16(l) ? 2 : 4);
+    if (direct) rot_tensor_drop(direct);
 done:
-    rot_free(piece);
     rot_free(weight);
     rot_free(bias);
     return rc;
@@ -139,20 +202,17 @@ static int read_block(const loader *l, int i, rot_tower_block *block)
     size_t width = (size_t)c->width, mlp = (size_t)c->mlp_width;
     const rot_tower_family *f = l->tower->family;
     const struct {
-        const char *const *names;
-        int n;
-        size_t n_in, n_out;
-        rot_epilogue epilogue;
+        linear_spec spec;
         rot_linear **to;
     } parts[] = {
-        {f->qkv, f->qkv[1] ? 3 : 1, width, 3 * width, ROT_EPILOGUE_NONE, &block->qkv},
-        {&f->proj, 1, width, width, ROT_EPILOGUE_ADD, &block->proj},
-        {f->mlp_in, f->gated ? 2 : 1, width, f->gated ? 2 * mlp : mlp, f->mlp, &block->fc1},
-        {&f->mlp_out, 1, mlp, width, ROT_EPILOGUE_ADD, &block->fc2},
+        {{f->qkv, f->qkv[1] ? 3 : 1, i, width, 3 * width, true, ROT_EPILOGUE_NONE}, &block->qkv},
+        {{&f->proj, 1, i, width, width, true, ROT_EPILOGUE_ADD}, &block->proj},
+        {{f->mlp_in, f->gated ? 2 : 1, i, width, f->gated ? 2 * mlp : mlp, true, f->mlp},
+         &block->fc1},
+        {{&f->mlp_out, 1, i, mlp, width, true, ROT_EPILOGUE_ADD}, &block->fc2},
     };
     for (size_t p = 0; p < sizeof parts / sizeof *parts; p++)
-        ROT_TRY(read_linear(l, parts[p].names, parts[p].n, i, parts[p].n_in, parts[p].n_out, true,
-                            parts[p].epilogue, parts[p].to));
+        ROT_TRY(read_linear(l, &parts[p].spec, parts[p].to));
     block->windows = c->window_px > 0;
     for (int k = 0; k < c->n_full; k++) block->windows &= c->full[k] != i;
     ROT_TRY(read_norm(l, f->norm1, i, &block->norm1));
@@ -174,19 +234,28 @@ static int read_positions(const loader *l)
     return 0;
 }
 
-static int read_tap(const loader *l, int i, rot_tower_merger *tap)
+// 4 width -> between -> out_width
+static int read_merger(const loader *l, const char *in, const char *out, int i,
+                       rot_tower_merger *merger)
 {
     const rot_tower *t = l->tower;
     const rot_vision_config *c = &t->config;
+    size_t wide = (size_t)(c->merge * c->merge) * (size_t)c->width;
+    linear_spec first = {&in, 1, i, wide, t->between, true, t->family->merger};
+    linear_spec second = {&out, 1, i, t->between, (size_t)c->out_width, true, ROT_EPILOGUE_NONE};
+    ROT_TRY(read_linear(l, &first, &merger->fc1));
+    return read_linear(l, &second, &merger->fc2);
+}
+
+static int read_tap(const loader *l, int i, rot_tower_merger *tap)
+{
     char names[3][NAME_BYTES];
     static const char *const endings[] = {".norm", ".linear_fc1", ".linear_fc2"};
-    for (int k = 0; k < 3; k++) snprintf(names[k], NAME_BYTES, "%s%s", t->family->tap, endings[k]);
-    const char *in = names[1], *out = names[2];
-    tap->block = c->taps[i];
-    ROT_TRY(read_wide_norm(l, names[0], i, t->between, &tap->norm));
-    ROT_TRY(read_linear(l, &in, 1, i, t->between, t->between, true, t->family->merger, &tap->fc1));
-    return read_linear(l, &out, 1, i, t->between, (size_t)c->out_width, true, ROT_EPILOGUE_NONE,
-                       &tap->fc2);
+    for (int k = 0; k < 3; k++)
+        snprintf(names[k], NAME_BYTES, "%s%s", l->tower->family->tap, endings[k]);
+    tap->block = l->tower->config.taps[i];
+    ROT_TRY(read_wide_norm(l, names[0], i, l->tower->between, &tap->norm));
+    return read_merger(l, names[1], names[2], i, tap);
 }
 
 static int read_all(const loader *l)
@@ -198,16 +267,14 @@ static int read_all(const loader *l)
     t->blocks = rot_calloc((size_t)c->used_depth + 1, sizeof *t->blocks);
     if (!t->blocks) return rot_no_memory(l->err, (size_t)c->depth * sizeof *t->blocks, "a tower");
     // the convolution whose stride is its kernel: its flattened weight is a linear's
-    ROT_TRY(read_linear(l, &f->patch, 1, 0, t->patch_values, width, f->patch_bias, ROT_EPILOGUE_ADD,
-                        &t->patch));
+    linear_spec patch = {&f->patch, 1, 0, t->patch_values, width, f->patch_bias, ROT_EPILOGUE_ADD};
+    ROT_TRY(read_linear(l, &patch, &t->patch));
     ROT_TRY(read_positions(l));
     ROT_TRY(read_norm(l, f->pre_norm, 0, &t->pre_norm));
     for (int i = 0; i < c->used_depth; i++) ROT_TRY(read_block(l, i, &t->blocks[i]));
     ROT_TRY(read_norm(l, f->merger_norm, 0, &t->merger.norm));
     t->between = f->merger_norm ? wide : (size_t)c->out_width;
-    ROT_TRY(read_linear(l, &f->merger_in, 1, 0, wide, t->between, true, f->merger, &t->merger.fc1));
-    ROT_TRY(read_linear(l, &f->merger_out, 1, 0, t->between, (size_t)c->out_width, true,
-                        ROT_EPILOGUE_NONE, &t->merger.fc2));
+    ROT_TRY(read_merger(l, f->merger_in, f->merger_out, 0, &t->merger));
     for (int i = 0; i < t->n_taps; i++) ROT_TRY(read_tap(l, i, &t->taps[i]));
     if (!f->newline) return 0;
     return read_floats(l, f->newline, (size_t)c->out_width, &t->newline);
@@ -233,6 +300,12 @@ int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, bool 
     if (rc < 0) rot_tower_close(&tower);
     *out = tower;
     return rc;
+}
+
+void rot_tower_loading(const rot_tower *tower, double *packing_seconds, size_t *weight_bytes)
+{
+    *packing_seconds = tower->packing_seconds;
+    *weight_bytes = tower->weight_bytes;
 }
 
 static void free_norm(rot_backend *b, rot_tower_norm *norm)

@@ -72,6 +72,10 @@ typedef struct rot_backend_ops {
     // may be released afterwards. All values are finite.
     int (*linear_new)(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
                       const float *weight, const float *bias, rot_linear **out, rot_err *err);
+    // The same from bfloat16 values, without a copy in float32. NULL: use linear_new.
+    int (*linear_new_bf16)(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                           const uint16_t *weight, const float *bias, rot_linear **out,
+                           rot_err *err);
     void (*linear_free)(rot_backend *backend, rot_linear *linear);
     // in: ACT (rows, n_in); out (rows, n_out) as the epilogue says. Either buffer may be of another
     // width as long as it holds that many elements: merging 4 rows into one is a reshape.

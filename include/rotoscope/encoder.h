@@ -69,8 +69,9 @@ void rot_encoder_close(rot_encoder **encoder);
 
 // Embeddings of n images, one after another, into out: bf16 (uint16_t) or float32 as options.dtype,
 // row-major [sum of K, out_width], or [sum of K, (1 + n_taps) out_width] with options.deepstack:
-// of each merged token its embedding, then its taps in the order of their blocks. grids[i] (from rot_geometry_grid) gives each K. The bits of an
-// image do not depend on the others, on n, on their order or on the number of threads.
+// of each merged token its embedding, then its taps in the order of their blocks. grids[i] (from
+// rot_geometry_grid) gives each K. The bits of an image do not depend on the others, on n, on their
+// order or on the number of threads.
 int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
                        size_t n, void *out, rot_err *err);
 
@@ -96,6 +97,13 @@ typedef struct rot_encoder_stage {
     double seconds, work;
 } rot_encoder_stage;
 const rot_encoder_stage *rot_encoder_stages(const rot_encoder *encoder, size_t *n);
+
+// What opening took: all of it, and of that rearranging the weights for the backend.
+typedef struct rot_encoder_loading {
+    double seconds, packing_seconds;
+    size_t weight_bytes; // of the matrices, as the checkpoint has them
+} rot_encoder_loading;
+rot_encoder_loading rot_encoder_get_loading(const rot_encoder *encoder);
 
 // Writes a checkpoint of the real architecture with seeded random weights. arch: "tiny", "2b",
 // "4b", "8b" of Qwen3-VL, "custom" of it with the sizes below; "qwen2.5-tiny", "qwen2.5-3b",

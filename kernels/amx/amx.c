@@ -171,8 +171,10 @@ static void linear_free(rot_backend *backend, rot_linear *linear)
     rot_free(linear);
 }
 
-static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
-                      const float *weight, const float *bias, rot_linear **out, rot_err *err)
+// From `wide`, or from `narrow` where that is NULL.
+static int make_linear(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                       const float *wide, const uint16_t *narrow, const float *bias,
+                       rot_linear **out, rot_err *err)
 {
     *out = NULL;
     size_t n_blocks = rot_amx_blocks(n_out), k_blocks = rot_amx_blocks(n_in);
@@ -193,8 +195,9 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
     for (size_t block = 0; block < n_blocks; block++) {
         uint16_t *rounded = plain + (size_t)omp_get_thread_num() * plain_elems;
         size_t n = n_out - block * 32 < 32 ? n_out - block * 32 : 32;
-        rot_avx512_round_row(weight + block * 32 * n_in, n * n_in, rounded);
-        rot_amx_pack_rows(rounded, n, n_in, linear->weight + block * k_blocks * ROT_AMX_ELEMS);
+        if (wide) rot_avx512_round_row(wide + block * 32 * n_in, n * n_in, rounded);
+        rot_amx_pack_rows(wide ? rounded : narrow + block * 32 * n_in, n, n_in,
+                          linear->weight + block * k_blocks * ROT_AMX_ELEMS);
     }
     rc = 0;
 done:
@@ -204,6 +207,19 @@ done:
     else
         *out = linear;
     return rc;
+}
+
+static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                      const float *weight, const float *bias, rot_linear **out, rot_err *err)
+{
+    return make_linear(backend, n_in, n_out, epilogue, weight, NULL, bias, out, err);
+}
+
+static int linear_new_bf16(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                           const uint16_t *weight, const float *bias, rot_linear **out,
+                           rot_err *err)
+{
+    return make_linear(backend, n_in, n_out, epilogue, NULL, weight, bias, out, err);
 }
 
 // `in` packed as (rows, width): as it is, or rearranged.
@@ -430,6 +446,7 @@ static const rot_backend_ops ops = {
     .upload = upload,
     .download = download,
     .linear_new = linear_new,
+    .linear_new_bf16 = linear_new_bf16,
     .linear_free = linear_free,
     .linear = run_linear,
     .layer_norm = layer_norm,

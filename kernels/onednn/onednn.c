@@ -134,8 +134,9 @@ done:
     return rc;
 }
 
-static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
-                      const float *weight, const float *bias, rot_linear **out, rot_err *err)
+static int linear_new_bf16(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                           const uint16_t *weight, const float *bias, rot_linear **out,
+                           rot_err *err)
 {
     static const rot_dnn_post posts[] = {
         [ROT_EPILOGUE_NONE] = ROT_DNN_NOTHING,      [ROT_EPILOGUE_GELU_TANH] = ROT_DNN_GELU_TANH,
@@ -144,16 +145,8 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
     };
     *out = NULL;
     rot_linear *linear = rot_calloc(1, sizeof *linear);
-    uint16_t *rounded = rot_aligned_malloc(n_in * n_out * sizeof *rounded);
-    if (!linear || !rounded) {
-        rot_free(linear);
-        rot_free(rounded);
-        return rot_no_memory(err, n_in * n_out * sizeof *rounded, "a weight");
-    }
+    if (!linear) return rot_no_memory(err, sizeof *linear, "a weight");
     *linear = (rot_linear){n_in, n_out, epilogue, NULL, NULL};
-#pragma omp parallel for schedule(static) num_threads(backend->threads)
-    for (size_t row = 0; row < n_out; row++)
-        rot_avx512_round_row(weight + row * n_in, n_in, rounded + row * n_in);
     rot_dnn_matmul spec = {.m = ROT_DNN_ROWS,
                            .k = (int64_t)n_in,
                            .n = (int64_t)n_out,
@@ -162,8 +155,7 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
                            .f32_out = epilogue == ROT_EPILOGUE_ADD,
                            .post = posts[epilogue]};
     rot_dnn *dnn = (rot_dnn *)backend;
-    int rc = rot_dnn_product_new(dnn, &spec, rounded, bias, NULL, &linear->product, err);
-    rot_free(rounded);
+    int rc = rot_dnn_product_new(dnn, &spec, weight, bias, NULL, &linear->product, err);
     if (rc == 0) rc = make_bulk(dnn, linear, spec, bias, err);
     if (rc < 0) {
         linear_free(backend, linear);
@@ -171,6 +163,20 @@ static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilo
     }
     *out = linear;
     return 0;
+}
+
+static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                      const float *weight, const float *bias, rot_linear **out, rot_err *err)
+{
+    *out = NULL;
+    uint16_t *rounded = rot_aligned_malloc(n_in * n_out * sizeof *rounded);
+    if (!rounded) return rot_no_memory(err, n_in * n_out * sizeof *rounded, "a weight");
+#pragma omp parallel for schedule(static) num_threads(backend->threads)
+    for (size_t row = 0; row < n_out; row++)
+        rot_avx512_round_row(weight + row * n_in, n_in, rounded + row * n_in);
+    int rc = linear_new_bf16(backend, n_in, n_out, epilogue, rounded, bias, out, err);
+    rot_free(rounded);
+    return rc;
 }
 
 static int run_linear(rot_backend *backend, const rot_linear *linear, size_t rows,
@@ -265,6 +271,7 @@ static const rot_backend_ops ops = {
     .upload = upload,
     .download = download,
     .linear_new = linear_new,
+    .linear_new_bf16 = linear_new_bf16,
     .linear_free = linear_free,
     .linear = run_linear,
     .layer_norm = layer_norm,

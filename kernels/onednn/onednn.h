@@ -57,7 +57,7 @@ typedef struct rot_dnn {
 // product.c. `weight` (n, k) bfloat16 is packed if the spec says so; both are copied. With `like`,
 // which must live longer, its packed weight is used instead; ROT_ERR_UNSUPPORTED: it lies
 // otherwise.
-int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *weight,
+int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, const uint16_t *weight,
                         const float *bias, const rot_dnn_product *like, rot_dnn_product **out,
                         rot_err *err);
 void rot_dnn_product_free(rot_dnn *dnn, rot_dnn_product *product);

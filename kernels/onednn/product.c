@@ -18,13 +18,17 @@ int rot_dnn_fail(rot_err *err, dnnl_status_t status, const char *what)
     ROT_FAIL(err, ROT_ERR_INTERNAL, "oneDNN: status %d (%s)", (int)status, what);
 }
 
-static dnnl_status_t pack(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *plain,
+// Moves values alone, so that all threads may take part.
+static dnnl_status_t pack(rot_dnn *dnn, const rot_dnn_matmul *spec, const uint16_t *plain,
                           dnnl_memory_t packed)
 {
     dnnl_memory_t from = NULL;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_t reorder = NULL;
-    dnnl_status_t status = rot_dnn_plain_weight(&from, dnn->engine, spec->n, spec->k, plain);
+    dnnl_status_t status =
+        rot_dnn_plain_weight(&from, dnn->engine, spec->n, spec->k, (void *)(uintptr_t)plain);
+    int before = omp_get_max_threads();
+    omp_set_num_threads(dnn->base.threads);
     if (!status) status = rot_dnn_reorder_desc(&pd, dnn->engine, from, packed);
     if (!status) status = dnnl_primitive_create(&reorder, pd);
     if (!status) {
@@ -32,6 +36,7 @@ static dnnl_status_t pack(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *pl
         status = dnnl_primitive_execute(reorder, dnn->streams[0], 2, args);
         if (!status) status = dnnl_stream_wait(dnn->streams[0]);
     }
+    omp_set_num_threads(before);
     if (reorder) dnnl_primitive_destroy(reorder);
     if (pd) dnnl_primitive_desc_destroy(pd);
     if (from) dnnl_memory_destroy(from);
@@ -40,7 +45,7 @@ static dnnl_status_t pack(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *pl
 
 // The operands of `product`, one set per thread, and the packed weight and bias if it has them.
 static int make_operands(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_matmul *spec,
-                         dnnl_primitive_desc_t pd, uint16_t *weight, const float *bias,
+                         dnnl_primitive_desc_t pd, const uint16_t *weight, const float *bias,
                          const rot_dnn_product *like, rot_err *err)
 {
     int threads = dnn->base.threads;
@@ -91,7 +96,7 @@ static int make_operands(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_m
     return 0;
 }
 
-int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, uint16_t *weight,
+int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, const uint16_t *weight,
                         const float *bias, const rot_dnn_product *like, rot_dnn_product **out,
                         rot_err *err)
 {

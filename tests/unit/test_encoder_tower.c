@@ -275,13 +275,13 @@ static void empty_batch_and_empty_grid(void **state)
     rot_encoder_close(&e);
 }
 
-// Overwrites the float at `element` of a tensor in the checkpoint's file, and restores it
-// afterwards.
-static void poke(const char *name, size_t element, float value, float *before)
+// Overwrites an element of a tensor in the checkpoint's file, of n_bytes; *before: what was there.
+static void poke(const char *dir_of, const char *name, size_t element, const void *value,
+                 size_t n_bytes, void *before)
 {
     rot_checkpoint *checkpoint;
     rot_err err;
-    assert_int_equal(rot_checkpoint_open(checkpoint_dir, &checkpoint, &err), 0);
+    assert_int_equal(rot_checkpoint_open(dir_of, &checkpoint, &err), 0);
     const rot_tensor *t = rot_checkpoint_tensor(checkpoint, name);
     assert_non_null(t);
     rot_map
@@ -296,11 +296,11 @@ static void poke(const char *name, size_t element, float value, float *before)
     assert_non_null(entry);
     const char *offsets = memmem(entry, (size_t)(json + header - entry), "\"data_offsets\":[", 16);
     assert_non_null(offsets);
-    off_t where = (off_t)(8 + header + strtoull(offsets + 16, NULL, 10) + element * sizeof value);
+    off_t where = (off_t)(8 + header + strtoull(offsets + 16, NULL, 10) + element * n_bytes);
     int fd = open(t->file, O_RDWR);
     assert_true(fd >= 0);
-    if (before) assert_int_equal(pread(fd, before, sizeof *before, where), sizeof *before);
-    assert_int_equal(pwrite(fd, &value, sizeof value, where), sizeof value);
+    if (before) assert_int_equal(pread(fd, before, n_bytes, where), n_bytes);
+    assert_int_equal(pwrite(fd, value, n_bytes, where), n_bytes);
     close(fd);
     rot_fs_unmap(&map);
     rot_checkpoint_close(&checkpoint);
@@ -324,7 +324,7 @@ static void weights_that_are_not_finite_are_named(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         float before;
-        poke(cases[i].tensor, 7, cases[i].value, &before);
+        poke(checkpoint_dir, cases[i].tensor, 7, &cases[i].value, sizeof before, &before);
         rot_encoder_options o = rot_encoder_options_default();
         o.checkpoint = checkpoint_dir;
         o.backend = "ref";
@@ -337,7 +337,40 @@ static void weights_that_are_not_finite_are_named(void **state)
             assert_non_null(strstr(err.message, "element 7"));
         }
         rot_encoder_close(&e);
-        poke(cases[i].tensor, 7, before, NULL);
+        poke(checkpoint_dir, cases[i].tensor, 7, &before, sizeof before, NULL);
+    }
+}
+
+// Weights that are bfloat16 in the file may go to the backend as they are; they are looked at all
+// the same.
+static void bf16_weights_that_are_not_finite_are_named(void **state)
+{
+    (void)state;
+    char narrow[160];
+    rot_err err = {0};
+    rot_init_model_options o = rot_init_model_options_default();
+    snprintf(narrow, sizeof narrow, "%s/bf16", dir);
+    o.dir = narrow;
+    o.arch = "custom";
+    o.depth = 3, o.width = 288, o.heads = 4, o.mlp_width = 300, o.out_width = OUT;
+    assert_int_equal(rot_init_model(&o, &err), 0);
+    static const char *const backends[] = {"ref", "onednn", "amx"};
+    const uint16_t values[] = {0x7fc0, 0xff80}; // NaN, -infinity
+    const size_t element = 288 * 288 * 3 - 1;
+    for (int v = 0; v < 2; v++) {
+        uint16_t before;
+        poke(narrow, "blocks.1.attn.qkv.weight", element, &values[v], 2, &before);
+        for (int i = 0; i < 3; i++) {
+            rot_encoder_options e = rot_encoder_options_default();
+            rot_encoder *encoder = NULL;
+            rot_encoder_info info;
+            e.checkpoint = narrow;
+            e.backend = backends[i];
+            if (rot_encoder_inspect(&e, false, &info, &err) == ROT_ERR_UNSUPPORTED) continue;
+            assert_int_equal(rot_encoder_open(&e, &encoder, &err), ROT_ERR_FORMAT);
+            assert_non_null(strstr(err.message, "blocks.1.attn.qkv.weight: element 248831"));
+        }
+        poke(narrow, "blocks.1.attn.qkv.weight", element, &before, 2, NULL);
     }
 }
 
@@ -401,6 +434,7 @@ int main(void)
         cmocka_unit_test(bits_ignore_batch_order_and_threads),
         cmocka_unit_test(empty_batch_and_empty_grid),
         cmocka_unit_test(weights_that_are_not_finite_are_named),
+        cmocka_unit_test(bf16_weights_that_are_not_finite_are_named),
         cmocka_unit_test(failed_allocations_are_reported),
         cmocka_unit_test(inspection_tells_what_the_tower_is),
     };

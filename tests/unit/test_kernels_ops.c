@@ -55,6 +55,46 @@ static void check_linear(rot_backend *b, size_t rows, size_t n_in, size_t n_out,
     free(w), free(bias), free(x), free(before), free(got), free(want);
 }
 
+// Values that bfloat16 holds give the same bits from float32 and from bfloat16.
+static void weights_of_bf16_are_packed_as_they_are(void **state)
+{
+    (void)state;
+    enum { ROWS = 21, IN = 72, OUT = 75 };
+    float *w = random_floats(IN * OUT, 0.3f), *bias = random_floats(OUT, 1),
+          *x = random_floats(ROWS * IN, 1);
+    uint16_t narrow[IN * OUT];
+    for (int i = 0; i < IN * OUT; i++) {
+        narrow[i] = i == 5 ? 1 : rot_f32_to_bf16(w[i]); // one is a denormal
+        w[i] = rot_bf16_to_f32(narrow[i]);
+    }
+    for (int s = 0; s < N_SUBJECTS; s++) {
+        rot_backend *b = open_subject(s, 2);
+        rot_linear *l[2];
+        rot_err err;
+        float *got[2];
+        if (!b || !b->ops->linear_new_bf16) {
+            rot_backend_close(&b);
+            continue;
+        }
+        rot_epilogue e = ROT_EPILOGUE_GELU_TANH;
+        assert_int_equal(b->ops->linear_new(b, IN, OUT, e, w, bias, &l[0], &err), 0);
+        assert_int_equal(b->ops->linear_new_bf16(b, IN, OUT, e, narrow, bias, &l[1], &err), 0);
+        rot_buffer *in = put(b, ROT_ELEM_ACT, ROWS, IN, x),
+                   *out = put(b, ROT_ELEM_ACT, ROWS, OUT, NULL);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(b->ops->linear(b, l[i], ROWS, in, out, &err), 0);
+            got[i] = get(b, out, ROT_ELEM_ACT, ROWS, OUT);
+            b->ops->linear_free(b, l[i]);
+        }
+        assert_memory_equal(got[0], got[1], sizeof(float) * ROWS * OUT);
+        b->ops->buffer_free(b, in);
+        b->ops->buffer_free(b, out);
+        rot_backend_close(&b);
+        free(got[0]), free(got[1]);
+    }
+    free(w), free(bias), free(x);
+}
+
 static void linears_equal_double(void **state)
 {
     (void)state;
@@ -437,6 +477,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linears_equal_double),
+        cmocka_unit_test(weights_of_bf16_are_packed_as_they_are),
         cmocka_unit_test(reference_writes_only_its_rows),
         cmocka_unit_test(layer_norm_equals_double),
         cmocka_unit_test(layer_norm_of_the_residual_stays_in_f32),

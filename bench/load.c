@@ -1,0 +1,118 @@
+// What opening a tower costs, its checkpoint in the page cache: all of it, the packing of the
+// weights within it, and a copy of as many bytes from the mapped files, measured in turn. One TSV
+// row: medians, (opening - packing) / copy, and the peak of memory over the weights' bytes, after
+// one image of 300 patches. load CHECKPOINT [THREADS].
+#include <fcntl.h>
+#include <glob.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "rotoscope/rotoscope.h"
+
+enum { PASSES = 7 };
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static double median(double *x)
+{
+    for (int i = 1; i < PASSES; i++)
+        for (int k = i; k > 0 && x[k] < x[k - 1]; k--) {
+            double swap = x[k];
+            x[k] = x[k - 1], x[k - 1] = swap;
+        }
+    return x[PASSES / 2];
+}
+
+// Copies the first n bytes of the checkpoint's files into fresh memory; seconds.
+static double copy(const char *checkpoint, size_t n)
+{
+    char pattern[4200];
+    glob_t files;
+    snprintf(pattern, sizeof pattern, "%s/*.safetensors", checkpoint);
+    if (glob(pattern, 0, NULL, &files)) return -1;
+    double start = now();
+    unsigned char *to = malloc(n);
+    size_t done = 0;
+    for (size_t i = 0; i < files.gl_pathc && done < n; i++) {
+        struct stat s;
+        int fd = open(files.gl_pathv[i], O_RDONLY);
+        if (fd < 0 || fstat(fd, &s) < 0) return -1;
+        size_t part = (size_t)s.st_size < n - done ? (size_t)s.st_size : n - done;
+        void *map = mmap(NULL, part, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (map == MAP_FAILED) return -1;
+        memcpy(to + done, map, part);
+        done += part;
+        munmap(map, part);
+        close(fd);
+    }
+    double took = now() - start;
+    free(to);
+    globfree(&files);
+    return took;
+}
+
+static int encode_one(rot_encoder *encoder, const rot_encoder_info *info, rot_err *err)
+{
+    enum { WIDTH = 2400, HEIGHT = 32 }; // 300 patches of 16 x 16
+    rot_image image = {calloc(WIDTH, HEIGHT), WIDTH, HEIGHT, 1};
+    rot_grid grid;
+    int rc = rot_geometry_grid(ROT_GEOMETRY_NATIVE, &info->preprocessor, WIDTH, HEIGHT, &grid, err);
+    void *out = rc < 0 ? NULL : malloc((size_t)grid.k * (size_t)info->out_width * 4);
+    if (rc == 0) rc = rot_encoder_encode(encoder, &image, &grid, 1, out, err);
+    free(out);
+    free((void *)(uintptr_t)image.pixels);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    rot_err err = {0};
+    rot_encoder_options options = rot_encoder_options_default();
+    rot_encoder_info info;
+    double opening[PASSES], packing[PASSES], copying[PASSES], over[PASSES];
+    size_t bytes = 0;
+    struct rusage usage = {0};
+    if (argc < 2) {
+        fputs("usage: load CHECKPOINT [THREADS]\n", stderr);
+        return 2;
+    }
+    options.checkpoint = argv[1];
+    options.geometry = ROT_GEOMETRY_NATIVE;
+    options.threads = argc > 2 ? atoi(argv[2]) : 0;
+    int rc = rot_encoder_inspect(&options, false, &info, &err);
+    for (int i = 0; i < PASSES && rc == 0; i++) {
+        rot_encoder *encoder;
+        rc = rot_encoder_open(&options, &encoder, &err);
+        if (rc < 0) break;
+        rot_encoder_loading loading = rot_encoder_get_loading(encoder);
+        opening[i] = loading.seconds;
+        packing[i] = loading.packing_seconds;
+        bytes = loading.weight_bytes;
+        if (i == 0) rc = encode_one(encoder, &info, &err);
+        if (i == 0) getrusage(RUSAGE_SELF, &usage); // before a copy takes memory too
+        rot_encoder_close(&encoder);
+        copying[i] = copy(argv[1], bytes);
+        over[i] = (loading.seconds - loading.packing_seconds) / copying[i];
+    }
+    if (rc < 0) {
+        fprintf(stderr, "load: %s\n", err.message);
+        return 1;
+    }
+    printf("backend\tweights_MB\topening_s\tpacking_s\tcopy_s\trest_over_copy\tpeak_over_weights\n"
+           "%s\t%.0f\t%.3f\t%.3f\t%.3f\t%.2f\t%.2f\n",
+           info.backend, (double)bytes * 1e-6, median(opening), median(packing), median(copying),
+           median(over), (double)usage.ru_maxrss * 1024 / (double)bytes);
+    return 0;
+}
