@@ -4,9 +4,10 @@
 // the first-level cache) is measured before and after every pass, so that what else the machine
 // does weighs on both. encode [CHECKPOINT [THREADS [cpu]]]: without a checkpoint, a random 4B one
 // (0.8 GB) is made in TMPDIR and removed. `cpu` counts the processor's time instead of the wall
-// clock's: what one thread can do on a machine that others use. bench/encode_peer.py gives
-// transformers' rate on the same checkpoint. encode --device cuda [CHECKPOINT]: on a GPU, without a
-// ceiling; bench/encode_cuda.py runs it between its own measurements.
+// clock's: what one thread can do on a machine that others use. bench/encode_peer.py lets
+// transformers and us take turns: `serve` instead of `cpu` is for that. encode --device cuda
+// [CHECKPOINT]: on a GPU, without a ceiling; bench/encode_cuda.py runs it between its own
+// measurements.
 #include <omp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -193,7 +194,7 @@ static int make_workload(workload *w, const rot_encoder_info *info, int patches,
             return -1;
         tokens += (size_t)w->grids[i].k;
     }
-    w->out = malloc(tokens * (size_t)info->out_width * 4);
+    w->out = malloc(tokens * (size_t)(info->out_width * (1 + info->n_taps)) * 4);
     return 0;
 }
 
@@ -282,6 +283,40 @@ static int run_all(const char *checkpoint, int first, rot_err *err)
     return 0;
 }
 
+// Passes as asked for on stdin: a line "PATCHES IMAGES" is answered with "SECONDS GFLOP CEILING",
+// so that another program can let its peer and us take turns.
+static int serve(const char *checkpoint, int threads, bool deepstack, rot_err *err)
+{
+    rot_cpu cpu;
+    rot_encoder_info info;
+    rot_encoder *encoder;
+    int patches, n_images;
+    rot_encoder_options options = rot_encoder_options_default();
+    options.checkpoint = checkpoint;
+    options.geometry = ROT_GEOMETRY_NATIVE;
+    options.threads = threads;
+    options.deepstack = deepstack;
+    if (rot_cpu_detect(&cpu, err) < 0 || rot_encoder_inspect(&options, false, &info, err) < 0 ||
+        rot_encoder_open(&options, &encoder, err) < 0)
+        return -1;
+    printf("%s, %s\n", info.backend, cpu.name);
+    fflush(stdout);
+    int rc = 0;
+    while (rc == 0 && scanf("%d %d", &patches, &n_images) == 2 && patches > 1 && n_images > 0 &&
+           n_images <= MAX_IMAGES) {
+        workload w;
+        if ((rc = make_workload(&w, &info, patches, (size_t)n_images, err)) < 0) break;
+        double before = ceiling(&cpu, threads), done = work_of(encoder), start = now();
+        rc = rot_encoder_encode(encoder, w.images, w.grids, w.n, w.out, err);
+        double took = now() - start, after = ceiling(&cpu, threads);
+        printf("%.6f %.3f %.1f\n", took, (work_of(encoder) - done) * 1e-9, (before + after) / 2);
+        fflush(stdout);
+        free_workload(&w);
+    }
+    rot_encoder_close(&encoder);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     rot_err err = {0};
@@ -300,7 +335,10 @@ int main(int argc, char **argv)
         options.arch = "4b";
         rc = rot_init_model(&options, &err);
     }
-    if (rc == 0) rc = run_all(checkpoint, argc > 2 ? atoi(argv[2]) : 1, &err);
+    if (rc == 0 && argc > 3 && !strncmp(argv[3], "serve", 5))
+        rc = serve(checkpoint, atoi(argv[2]), !strcmp(argv[3], "serve-deepstack"), &err);
+    else if (rc == 0)
+        rc = run_all(checkpoint, argc > 2 ? atoi(argv[2]) : 1, &err);
     if (rc < 0) fprintf(stderr, "encode: %s\n", err.message);
     if (argc < 2) {
         snprintf(command, sizeof command, "rm -rf '%s'", made);
