@@ -1,0 +1,21 @@
+#include "trainer/method.h"
+
+#include "base/err.h"
+#include "trainer/rot.h"
+
+// By rot_train_method.
+static const rot_method_ops *const rot_methods[] = {[ROT_METHOD_ROT] = &rot_method_rot_ops};
+
+int rot_method_open(const rot_train_config *config, int threads, rot_method **out, rot_err *err)
+{
+    *out = NULL;
+    if ((size_t)config->method >= sizeof rot_methods / sizeof *rot_methods)
+        ROT_FAIL(err, ROT_ERR_USAGE, "no training method %d", (int)config->method);
+    return rot_methods[config->method]->open(config, threads, out, err);
+}
+
+void rot_method_close(rot_method **method)
+{
+    if (*method) (*method)->ops->close(*method);
+    *method = NULL;
+}
