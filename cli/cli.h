@@ -55,6 +55,7 @@ int cli_status(int argc, char **argv);
 int cli_submit(int argc, char **argv);
 int cli_sweep(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
+int cli_train(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_why(int argc, char **argv);
 

@@ -26,7 +26,7 @@ static const cli_verb verbs[] = {
     {"sweep", "make many variants of a dataset, and a table of them", cli_sweep},
     {"submit", "write the scripts of a build on a cluster", cli_submit},
     {"view", "(later) browse a dataset", cli_later},
-    {"train", "(later) Render-of-Thought and Coconut", cli_later},
+    {"train", "train a model on a dataset, or go on with it", cli_train},
     {"generate", "(later) latent inference", cli_later},
     {"evaluate", "score predictions: answers, lengths, intervals", cli_evaluate},
 };

@@ -17,6 +17,7 @@
 #include "store.h"
 #include "sweep.h"
 #include "tokenizer.h"
+#include "train.h"
 
 #define ROT_VERSION "0.1.0"
 

@@ -172,14 +172,14 @@ typedef struct rot_train_options {
 rot_train_options rot_train_options_default(void);
 
 // What a run would do: parameters, samples, steps, rates, files. JSON, freed by the caller; writes
-// nothing. Refuses what rot_train would refuse.
+// nothing. Refuses what rot_train_run would refuse.
 int rot_train_plan(const rot_train_config *config, const rot_train_options *options, char **json,
                    rot_err *err);
 // Trains, or goes on from the last checkpoint in config->out. *json: how it ended; the caller frees
 // it. ROT_ERR_STOPPED: by the flag, run again; ROT_ERR_INPUT: a loss that is no number, with the
 // sample's id; ROT_ERR_USAGE: the folder holds a run of another config, the keys named;
 // ROT_ERR_LOCKED: another process trains there.
-int rot_train(const rot_train_config *config, const rot_train_options *options, char **json,
+int rot_train_run(const rot_train_config *config, const rot_train_options *options, char **json,
               rot_err *err);
 
 #ifdef __cplusplus
