@@ -182,6 +182,7 @@ lint:
 docs: all
 	$(BUILD)/rotoscope doctor --config-doc > docs/config.md
 	$(BUILD)/rotoscope doctor --config-schema > schemas/config.schema.json
+	$(BUILD)/rotoscope train --keys > docs/train-keys.md
 
 # .incbin does not show in the compiler's dependencies.
 $(BUILD)/encoder/tokenizer_small.o: $(wildcard configs/tokenizer-small/*.json)

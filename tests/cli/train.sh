@@ -1,0 +1,78 @@
+#!/bin/sh
+# rotoscope train: the plan, a run, its files; what it refuses and with which words.
+. "$(dirname "$0")/../cli/lib.sh"
+. "$TOP/tests/cli/build_lib.sh"
+export OMP_NUM_THREADS=1
+
+expect 2 "-c TRAIN is missing" rotoscope train
+expect 2 "no such file" rotoscope train -c none.yaml
+expect 0 "" rotoscope train --keys
+cmp -s out.txt "$TOP/docs/train-keys.md" || fail "docs/train-keys.md is old: make docs"
+
+rotoscope init-model --arch qwen3-tiny --width 32 --heads 2 --mlp 48 --depth 1 -q lm || exit 1
+rotoscope init-model --arch tiny --out 32 -q tower || exit 1
+rows 9 >rows.jsonl
+cat >store.yaml <<END
+name: d
+root: out
+splits: {train: {files: [rows.jsonl], format: jsonl}}
+tokenizer: {path: lm}
+render: {thought_markers: false}
+encode: {checkpoint: tower, geometry: native}
+END
+expect 0 "" rotoscope build -q -c store.yaml
+cat >one.yaml <<END
+out: run
+model: {checkpoint: lm}
+data: {dataset: out/d.json}
+train: {batch: 4, epochs: 2}
+rot: {head_width: 16}
+END
+expect 0 "3 micro-batches an epoch, 6 steps, 0 done" rotoscope train -c one.yaml --plan
+[ ! -e run ] || fail "a plan wrote something"
+expect 0 "6 steps, 18 samples" rotoscope train -c one.yaml --threads 1
+for f in head.safetensors tokens.safetensors state.safetensors training_state.json train.yaml rot.json; do
+    [ -s "run/last/$f" ] || fail "no run/last/$f"
+done
+[ "$(wc -l <run/train.jsonl)" = 6 ] || fail "not a line per step"
+expect 0 '"early_stop":false' rotoscope train -c one.yaml --json
+expect 2 "optimizer.lr was 2e-05, now it is 0.1" rotoscope train -c one.yaml --set optimizer.lr=0.1
+expect 2 "'optimizer.lr'" rotoscope train -c one.yaml --set optimizer.rl=0.1
+expect 2 "no effect without model.tuning: lora" rotoscope train -c one.yaml --set lora.r=4
+expect 2 "rot.head is missing" rotoscope train -c one.yaml --set rot.stage=2
+expect 1 "no split 'dev'" rotoscope train -c one.yaml --set out=other --set data.split=dev
+
+# Stage II from it, with an adapter and with all weights.
+expect 0 "" rotoscope train -q --threads 1 -c one.yaml --set out=lora --set rot.stage=2 --set rot.head=run/last \
+    --set rot.head_width=4096 --set train.epochs=1
+[ -s lora/last/adapter/adapter_model.safetensors ] || fail "no adapter"
+expect 0 "" rotoscope train -q --threads 1 -c one.yaml --set out=full --set rot.stage=2 --set rot.head=run/last \
+    --set rot.head_width=4096 --set train.epochs=1 --set model.tuning=full
+[ -s full/last/model/model.safetensors ] || fail "no model"
+expect 0 "" rotoscope train -q --threads 1 -c one.yaml --set out=next --set model.checkpoint=full/last/model \
+    --set train.max_steps=1
+
+# Early stop: nothing trains with a rate of 0, so that no validation is better than the first.
+expect 0 '"early_stop":true' rotoscope train --json --threads 1 -c one.yaml --set out=early --set optimizer.lr=0 \
+    --set data.valid=train --set train.epochs=9 --set valid.patience=2
+grep -q '"step":9,' out.txt || fail "not after three epochs: $(cat out.txt)"
+
+# A signal.
+"$ROTOSCOPE" train -q --threads 1 -c one.yaml --set out=stopped --set train.epochs=100000 >out.txt 2>err.txt &
+pid=$!
+i=0
+while [ ! -s stopped/train.jsonl ] && [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done
+kill -USR1 "$pid"
+wait "$pid"
+got=$?
+[ "$got" = 75 ] && [ -s stopped/last/training_state.json ] || fail "a signal: exit $got: $(cat err.txt)"
+
+# Files that are broken.
+cp -r run broken
+head -c 3000 run/last/state.safetensors >cut && rm -f broken/step-*/state.safetensors
+cp cut broken/step-00000006/state.safetensors
+expect 1 "state.safetensors" rotoscope train -c one.yaml --set out=broken
+cp run/last/state.safetensors broken/step-00000006/
+echo '{"format": 1' >broken/step-00000006/training_state.json
+expect 1 "training_state.json" rotoscope train -c one.yaml --set out=broken
+finish
