@@ -198,6 +198,8 @@ install: all
 	install -m 644 include/rotoscope/*.h "$(TO)/include/rotoscope/"
 	install -m 644 configs/*.yaml "$(TO)/share/rotoscope/configs/"
 	install -m 644 configs/sweeps/*.yaml "$(TO)/share/rotoscope/configs/sweeps/"
+	install -d "$(TO)/share/rotoscope/configs/train"
+	install -m 644 configs/train/*.yaml "$(TO)/share/rotoscope/configs/train/"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/rotoscope.pc.in \
 	  > "$(TO)/lib/pkgconfig/rotoscope.pc"
 

@@ -1,4 +1,4 @@
-"""python -m rotoscope export: a split in the formats of other libraries."""
+"""python -m rotoscope export: a split in the formats of other libraries; convert-rot: checkpoints of the published code."""
 import argparse
 import sys
 
@@ -8,6 +8,9 @@ from .export import condition, export
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["convert-rot"]:
+        from .convert import main as convert_rot
+        return convert_rot(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m rotoscope", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("export", help="write a split in another format", description=about,
