@@ -81,6 +81,10 @@ static int check_pairs(const rot_node *root, const rot_train_config *c, rot_err 
         c->lm_weight == 0)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: loss.vision and loss.lm are both 0",
                  where_of(root, "loss.vision"));
+    if (c->adapter && c->tuning == ROT_TUNE_FULL)
+        ROT_FAIL(err, ROT_ERR_CONFIG,
+                 "%s: model.tuning: full takes no model.adapter: merge it into the model first",
+                 where_of(root, "model.adapter"));
     if (c->warmup == ROT_WARMUP_LOG && c->warmup_steps == 1)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: schedule.warmup: log takes two steps or more",
                  where_of(root, "schedule.warmup_steps"));

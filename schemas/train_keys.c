@@ -334,6 +334,16 @@ static bool nothing_in_their_place(const rot_train_config *c)
     return no_thoughts(c) || c->method == ROT_METHOD_NO_THOUGHTS;
 }
 
+static bool adapter_given(const rot_train_config *c)
+{
+    return c->adapter != NULL;
+}
+
+static bool all_rows_train(const rot_train_config *c)
+{
+    return c->tuning == ROT_TUNE_FULL;
+}
+
 static bool no_valid(const rot_train_config *c)
 {
     return !c->valid;
@@ -347,6 +357,10 @@ const char *rot_train_key_without_effect(const rot_key *key, const rot_train_con
         const char *why;
     } rules[] = {
         {"lora.", no_lora, "without model.tuning: lora"},
+        {"lora.r", adapter_given, "with model.adapter, which says it"},
+        {"lora.alpha", adapter_given, "with model.adapter, which says it"},
+        {"lora.targets", adapter_given, "with model.adapter, which says it"},
+        {"rot.train_rows", all_rows_train, "with model.tuning: full, which trains every row"},
         {"train.rest", one_micro_batch, "with train.accumulate: 1"},
         {"train.average", one_micro_batch, "with train.accumulate: 1"},
         {"schedule.length", constant, "with schedule.kind: constant"},

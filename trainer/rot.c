@@ -63,8 +63,8 @@ static int open_decoder(rot_method_rot *m, int threads, rot_err *err)
     o.extra_rows = needed >= vocab ? (uint32_t)(needed + 1 - vocab) : 0;
     o.lora = (rot_lora_options){0};
     if (c->tuning == ROT_TUNE_LORA)
-        o.lora = (rot_lora_options){c->lora_r, c->lora_alpha, c->lora_dropout, c->lora_targets,
-                                    rot_random_key(c->seed, DRAW_LORA)};
+        o.lora = (rot_lora_options){c->adapter ? 0 : c->lora_r, c->lora_alpha, c->lora_dropout,
+                                    c->lora_targets, rot_random_key(c->seed, DRAW_LORA)};
     ROT_TRY(rot_decoder_open(&o, &m->base.decoder, err));
     return rot_train_open(c->backend, o.precision, threads, &m->train, err);
 }
@@ -256,7 +256,7 @@ static int list_params(rot_method_rot *m, rot_err *err)
                                              .n = 1,
                                              .value = &m->log_variances[i],
                                              .grad = &m->d_log_variances[i]};
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; c->tuning != ROT_TUNE_NONE && i < n; i++) {
         const rot_param *p = &of_decoder[i];
         m->params[at] = (rot_method_param){.name = p->name,
                                            .n_dims = p->n_dims,

@@ -137,6 +137,29 @@ static void a_key_that_is_wrong_is_an_error_with_its_place(void **state)
     }
 }
 
+static void an_adapter_says_its_own_rank(void **state)
+{
+    (void)state;
+    static const char yaml[] = "out: a\nmodel: {checkpoint: model, adapter: model, tuning: %s}\n"
+                               "data: {dataset: d.json}\n%s";
+    static const struct {
+        const char *tuning, *more, *word;
+    } cases[] = {{"lora", "lora: {r: 8}\n", "lora.r has no effect with model.adapter"},
+                 {"lora", "lora: {targets: v_proj}\n", "lora.targets has no effect"},
+                 {"full", "", "merge it"},
+                 {"lora", "lora: {dropout: 0}\n", NULL},
+                 {"none", "", NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rot_train_config *c = NULL;
+        rot_err err = {0};
+        char text[512];
+        snprintf(text, sizeof text, yaml, cases[i].tuning, cases[i].more);
+        assert_int_equal(load(text, NULL, &c, &err), cases[i].word ? ROT_ERR_CONFIG : 0);
+        if (cases[i].word) assert_non_null(strstr(err.message, cases[i].word));
+        rot_train_config_free(&c);
+    }
+}
+
 static void every_key_that_is_needed_is_asked_for(void **state)
 {
     (void)state;
@@ -205,6 +228,7 @@ int main(void)
         cmocka_unit_test(a_preset_and_a_stage_set_the_defaults),
         cmocka_unit_test(what_is_written_reads_back_the_same),
         cmocka_unit_test(a_key_that_is_wrong_is_an_error_with_its_place),
+        cmocka_unit_test(an_adapter_says_its_own_rank),
         cmocka_unit_test(every_key_that_is_needed_is_asked_for),
         cmocka_unit_test(documented_defaults_are_the_defaults),
         cmocka_unit_test(lack_of_memory_is_an_error),
