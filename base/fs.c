@@ -70,6 +70,15 @@ static int write_full(int fd, const char *bytes, size_t n_bytes, const char *pat
     return 0;
 }
 
+int rot_fs_tmp_name(const char *path, char *out, size_t capacity, rot_err *err)
+{
+    char host[65] = ""; // processes of two machines may have one pid
+    gethostname(host, sizeof host - 1);
+    if (snprintf(out, capacity, "%s.tmp.%s.%ld", path, host, (long)getpid()) >= (int)capacity)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);
+    return 0;
+}
+
 int rot_fs_write_atomic(const char *path, const void *bytes, size_t n_bytes, rot_err *err)
 {
     char tmp[4096], dir[4096];
@@ -77,10 +86,7 @@ int rot_fs_write_atomic(const char *path, const void *bytes, size_t n_bytes, rot
     if (stat(path, &st) == 0 &&
         !S_ISREG(st.st_mode)) // a rename would put a file in a device's place
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: not a regular file", path);
-    char host[65] = ""; // processes of two machines may have one pid
-    gethostname(host, sizeof host - 1);
-    if (snprintf(tmp, sizeof tmp, "%s.tmp.%s.%ld", path, host, (long)getpid()) >= (int)sizeof tmp)
-        ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);
+    ROT_TRY(rot_fs_tmp_name(path, tmp, sizeof tmp, err));
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return rot_err_errno(err, errno, "create", tmp);
     int rc = write_full(fd, bytes, n_bytes, tmp, err);

@@ -13,6 +13,8 @@ int rot_fs_read(const char *path, char **bytes, size_t *n_bytes, rot_err *err);
 // Writes path.tmp.HOST.PID beside it, syncs, renames over `path`, syncs the folder: old or new,
 // never half.
 int rot_fs_write_atomic(const char *path, const void *bytes, size_t n_bytes, rot_err *err);
+// path.tmp.HOST.PID: beside `path`, and no other process's on a shared file system.
+int rot_fs_tmp_name(const char *path, char *out, size_t capacity, rot_err *err);
 int rot_fs_mkdirs(const char *path, rot_err *err); // like mkdir -p
 int rot_fs_sync_dir(const char *path, rot_err *err);
 bool rot_fs_is_file(const char *path);

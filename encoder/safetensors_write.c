@@ -130,8 +130,8 @@ int rot_safetensors_create(const char *path, const rot_tensor_decl *tensors, siz
     writer->fd = -1;
     writer->n_data = n_data;
     writer->n_written = writer->n_buffered = 0;
-    if (snprintf(writer->path, PATH_BYTES, "%s", path) >= PATH_BYTES ||
-        snprintf(writer->tmp, PATH_BYTES, "%s.tmp.%ld", path, (long)getpid()) >= PATH_BYTES)
+    ROT_GO(rot_fs_tmp_name(path, writer->tmp, PATH_BYTES, err));
+    if (snprintf(writer->path, PATH_BYTES, "%s", path) >= PATH_BYTES)
         ROT_FAIL_GO(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);
     struct stat st; // a device or a folder must not be replaced
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))

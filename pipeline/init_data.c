@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fs.h"
 #include "base/mem.h"
 #include "rotoscope/build.h"
 
@@ -91,10 +92,8 @@ static int write_file(const struct kind *kind, uint64_t rows, uint64_t seed, con
     char tmp[4200];
     struct stat st;
     bool direct = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
-    int n = direct ? snprintf(tmp, sizeof tmp, "%s", path)
-                   : snprintf(tmp, sizeof tmp, "%s.tmp.%ld", path, (long)getpid());
-    if (n >= (int)sizeof tmp) ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (!direct) ROT_TRY(rot_fs_tmp_name(path, tmp, sizeof tmp, err));
+    int fd = open(direct ? path : tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return rot_err_errno(err, errno, "create", path);
     int rc = write_rows(kind, rows, seed, fd, path, err);
     if (rc == 0 && !direct && fsync(fd) < 0) rc = rot_err_errno(err, errno, "sync", path);

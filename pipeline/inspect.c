@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "pipeline/job.h"
+#include "rotoscope/reader.h"
 
 static int find_id(rot_stage *tokens, const char *id, uint64_t *index, rot_err *err)
 {
@@ -26,6 +27,22 @@ static int find_id(rot_stage *tokens, const char *id, uint64_t *index, rot_err *
         return 0;
     }
     ROT_FAIL(err, ROT_ERR_NOT_FOUND, "no sample has the id '%s'", id);
+}
+
+// By the index of ids, which the first question makes. It knows samples alone: rows that were
+// skipped, and what a damaged store still has, are looked for one by one.
+static int find_row(const char *path, const char *split, rot_stage *tokens, const char *id,
+                    uint64_t *row, rot_err *err)
+{
+    rot_reader *reader = NULL;
+    rot_reader_options options = rot_reader_options_default();
+    options.stages = "tokens";
+    uint64_t sample;
+    int rc = rot_reader_open(path, split, &options, &reader, NULL);
+    if (rc == 0) rc = rot_reader_find(reader, id, strlen(id), &sample, NULL);
+    if (rc == 0) rc = rot_reader_row(reader, sample, row, NULL);
+    rot_reader_close(&reader);
+    return rc == 0 ? 0 : find_id(tokens, id, row, err);
 }
 
 static json_t *ids_json(const int32_t *ids, uint32_t n)
@@ -145,16 +162,17 @@ static int choose_split(const rot_dataset *dataset, const char *path, const char
     ROT_FAIL(err, ROT_ERR_USAGE, "%s has %d splits: say which with --split", path, n);
 }
 
-static int add_stage(json_t *out, const rot_dataset *dataset, const char *split, const char *name,
-                     uint64_t *index, const char *id, const char *png, rot_err *err)
+static int add_stage(json_t *out, const char *path, const rot_dataset *dataset, const char *split,
+                     const char *name, uint64_t *index, const char *id, const char *png,
+                     rot_err *err)
 {
     const char *dir = rot_dataset_stage_dir(dataset, split, name);
     rot_stage *stage = NULL;
     rot_record record;
     int rc = 0;
     if (!dir) return 0;
-    ROT_TRY(rot_stage_open(dir, &stage, err));
-    if (id && !strcmp(name, "tokens")) ROT_GO(find_id(stage, id, index, err));
+    ROT_TRY(rot_stage_open_named(dir, &stage, err));
+    if (id && !strcmp(name, "tokens")) ROT_GO(find_row(path, split, stage, id, index, err));
     ROT_GO(rot_stage_get(stage, *index, &record, err));
     ROT_GO(add_record(out, name, &record, png, err));
 done:
@@ -174,7 +192,7 @@ int rot_inspect(const char *path, const char *split, uint64_t index, const char 
     if (png && !rot_dataset_stage_dir(dataset, split, "images"))
         ROT_FAIL_GO(err, ROT_ERR_NOT_FOUND, "%s: split %s has no images", path, split);
     for (int i = 0; i < 3; i++)
-        ROT_GO(add_stage(out, dataset, split, stages[i], &index, id, png, err));
+        ROT_GO(add_stage(out, path, dataset, split, stages[i], &index, id, png, err));
     json_object_set_new(out, "dataset", json_string(rot_dataset_name(dataset)));
     json_object_set_new(out, "split", json_string(split));
     json_object_set_new(out, "index", json_integer((json_int_t)index));

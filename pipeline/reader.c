@@ -60,7 +60,7 @@ int rot_reader_handle(const rot_reader *reader, rot_reader_slot *slot, int stage
 {
     if (!slot->stages[stage]) {
         rot_stage *opened = NULL;
-        ROT_TRY(rot_stage_open(reader->dirs[stage], &opened, err));
+        ROT_TRY(rot_stage_open_named(reader->dirs[stage], &opened, err));
         const rot_stage_info *info = rot_stage_get_info(opened);
         bool same = info->rows == reader->info.rows && !strcmp(info->stage, stage_names[stage]) &&
                     !strcmp(info->root, reader->roots[stage]);

@@ -144,7 +144,7 @@ static int open_stages(const rot_dataset *dataset, report_split *split, rot_err 
     for (int i = 0; i < 3; i++) {
         const char *dir = rot_dataset_stage_dir(dataset, split->info.name, names[i]);
         if (!dir) continue;
-        ROT_GO(rot_stage_open(dir, stages[i], err));
+        ROT_GO(rot_stage_open_named(dir, stages[i], err));
         ROT_GO(describe_stage(split, *stages[i], err));
     }
 done:

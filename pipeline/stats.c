@@ -38,7 +38,7 @@ static int add_record(rot_series all[N_SERIES], json_t *causes, const rot_record
 static int stage_stats(const char *dir, rot_series all[N_SERIES], json_t *out, rot_err *err)
 {
     rot_stage *stage = NULL;
-    ROT_TRY(rot_stage_open(dir, &stage, err));
+    ROT_TRY(rot_stage_open_named(dir, &stage, err));
     const rot_stage_info *info = rot_stage_get_info(stage);
     json_t *causes = json_object();
     int rc = 0;

@@ -254,6 +254,14 @@ const char *rot_dataset_stage_dir(const rot_dataset *dataset, const char *split_
     return found ? found->dir : NULL;
 }
 
+int rot_stage_open_named(const char *dir, rot_stage **out, rot_err *err)
+{
+    int rc = rot_stage_open(dir, out, err);
+    if (rc == ROT_ERR_MISSING)
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "%s: a dataset names it, and it is not there", dir);
+    return rc;
+}
+
 const uint8_t *rot_dataset_stage_root(const rot_dataset *dataset, const char *split_name,
                                       const char *stage)
 {

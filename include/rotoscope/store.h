@@ -206,6 +206,9 @@ int rot_dataset_splits(const rot_dataset *dataset);
 int rot_dataset_split(const rot_dataset *dataset, int i, rot_split_info *out);
 // Folder of a stage of a split, or NULL: not built. Owned by the dataset.
 const char *rot_dataset_stage_dir(const rot_dataset *dataset, const char *split, const char *stage);
+// rot_stage_open of such a folder: if it is gone, ROT_ERR_CORRUPT, as for a shard that stage.json
+// names.
+int rot_stage_open_named(const char *dir, rot_stage **out, rot_err *err);
 // The 32-byte root of that stage as the dataset names it, or NULL. Owned by the dataset.
 const uint8_t *rot_dataset_stage_root(const rot_dataset *dataset, const char *split,
                                       const char *stage);

@@ -26,7 +26,7 @@ class Batches:
 
     :param n: number of samples, ``len(dataset)``
     :param k: K of every sample, ``dataset.K``: needed with `budget` or `bucket`
-    :param batch_size: samples in a batch at most; 0 with a `budget`: no limit
+    :param batch_size: samples in a batch at most; left out: 1, or no limit (as 0) where there is a `budget`
     :param budget: merged tokens in a batch at most
     :param padded: count a batch as its largest K times its samples, as a padded model does
     :param bucket: batches of similar K within a window, in shuffled order
@@ -35,11 +35,13 @@ class Batches:
     :param window: samples that are sorted and cut together
     """
 
-    def __init__(self, n: int, *, k: Optional[np.ndarray] = None, batch_size: int = 1, budget: int = 0,
+    def __init__(self, n: int, *, k: Optional[np.ndarray] = None, batch_size: Optional[int] = None, budget: int = 0,
                  shuffle: bool = True, seed: int = 0, block: int = 0, padded: bool = False, bucket: bool = False,
                  drop_last: bool = False, window: int = 0, rank: int = 0, ranks: int = 1, worker: int = 0,
                  workers: int = 1):
         self._pointer = c.c_void_p()
+        if batch_size is None:
+            batch_size = 0 if budget else 1
         if k is not None and len(k) != n:
             raise ValueError(f"{len(k)} values of K for {n} samples")
         for name, value in (("n", n), ("batch_size", batch_size), ("budget", budget), ("seed", seed), ("block", block),

@@ -147,6 +147,15 @@ if [ "$(id -u)" = 0 ] && mkdir ro && mount -t tmpfs -o ro none ro 2>/dev/null; t
     umount ro
 fi
 
+# A stage that the dataset names and that is gone is corruption, whatever asks for it.
+cp -r out-whole out-gone
+rm -r out-gone/stages/embeds-*
+for verb in "inspect out-gone/whole.json 0" "stats out-gone" \
+    "report out-gone/whole.json -o gone.html" "export out-gone/whole.json --to npy -o gone" "verify out-gone"; do
+    expect 3 "embeds-" rotoscope $verb
+done
+rm -r out-gone
+
 # A full disk: exit 1 and "No space"; afterwards nothing reads as complete.
 if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=400k none small 2>/dev/null; then
     config full many.jsonl "$small"

@@ -64,8 +64,6 @@ def test_parquet(packed, tmp_path):  # noqa: F811
 
 
 def test_mds(plain, tmp_path):  # noqa: F811
-    pytest.importorskip("brotli", reason="needs mosaicml-streaming and what it imports")
-    pytest.importorskip("zstd", reason="needs mosaicml-streaming and what it imports")
     import peer_torch  # noqa: F401
     streaming = pytest.importorskip("streaming")
 
