@@ -209,3 +209,20 @@ def test_bf16_is_compressed_to_70_percent_of_the_towers_distribution(library, tm
     ratio = stored / reader.info["payload_bytes"]
     print(f"zstd-bf16: {ratio:.4f} of raw; file {reader.info['file_bytes'] / reader.info['payload_bytes']:.4f}")
     assert ratio <= 0.70
+
+
+def test_bf16_is_compressed_to_70_percent_of_a_random_checkpoints_output(rotoscope, tmp_path):
+    """Rows of 2,560 numbers as the 4B shape has them, of a tower of three blocks."""
+    rotoscope("init-model", "-q", "--arch", "custom", "--depth", "3", "--heads", "4", "--width", "256", "--mlp", "608",
+              "--out", "2560", tmp_path / "ck")
+    rows = [{"question": "?", "cot": f"{i} + 1 = {i + 1}. " * i, "answer": str(i)} for i in range(1, 5)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "c.yaml").write_text(
+        "name: c\nroot: out\nsplits: {train: {files: [rows.jsonl], format: jsonl}}\nrender: {preset: rot-paper}\n"
+        "tokenizer: {path: ck}\nencode: {checkpoint: ck}\nstore: {embeds_codec: zstd-bf16}\n")
+    rotoscope("build", "-q", "-c", tmp_path / "c.yaml")
+    reader = Stage(next((tmp_path / "out/stages").glob("embeds-*")))
+    reader.verify()
+    ratio = sum(h.n_stored for _, h, _ in reader.values(0) if h.kind == 3) / reader.info["payload_bytes"]
+    print(f"zstd-bf16, random checkpoint: {ratio:.4f} of raw")
+    assert 0.5 < ratio <= 0.70
