@@ -40,4 +40,23 @@ static inline float rot_f16_to_f32(uint16_t h)
     return f;
 }
 
+// To IEEE half: nearest, ties to even; what is too large becomes infinity.
+static inline uint16_t rot_f32_to_f16(float f)
+{
+    uint32_t u, sign, a;
+    memcpy(&u, &f, 4);
+    sign = u >> 16 & 0x8000u, a = u & 0x7fffffffu;
+    if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); // 65520 and more
+    if (a < 0x38800000u) { // a subnormal half: its unit is 2^-24; the sum rounds
+        float magnitude, half = 0.5f;
+        memcpy(&magnitude, &a, 4);
+        magnitude += half;
+        memcpy(&a, &magnitude, 4);
+        return (uint16_t)(sign | (a - 0x3f000000u));
+    }
+    a += 0xfffu + (a >> 13 & 1u);
+    return (uint16_t)(sign | (a - 0x38000000u) >> 13);
+}
+
 #endif

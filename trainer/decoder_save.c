@@ -19,13 +19,7 @@ static void narrow(const float *from, size_t n, rot_tensor_type type, unsigned c
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        uint16_t half;
-        if (type == ROT_T_BF16)
-            half = rot_f32_to_bf16(from[i]);
-        else {
-            _Float16 f = (_Float16)from[i];
-            memcpy(&half, &f, 2);
-        }
+        uint16_t half = type == ROT_T_BF16 ? rot_f32_to_bf16(from[i]) : rot_f32_to_f16(from[i]);
         memcpy(to + 2 * i, &half, 2);
     }
 }

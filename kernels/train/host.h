@@ -9,6 +9,7 @@
 
 typedef struct rot_train_host {
     rot_train base;
+    rot_train_ops ops;
     const rot_train_rows *rows;
     rot_cpu cpu;
     unsigned char *space; // grows before a parallel region, stays until the backend closes
@@ -17,8 +18,12 @@ typedef struct rot_train_host {
 
 // Work space of n_bytes, shared by the calls: what the last one left is gone. NULL: no memory.
 void *rot_train_space(rot_train_host *host, size_t n_bytes, rot_err *err);
-// Fills in everything but the matrix products, weights and close.
+// Fills in everything but the matrix products and weights.
 void rot_train_host_ops(rot_train_ops *ops);
+// A backend of `size` bytes that begins with a rot_train_host; closing releases it and its space.
+int rot_train_host_new(size_t size, const rot_cpu *cpu, const rot_train_rows *rows,
+                       const rot_train_ops *ops, const char *identity, rot_train **out,
+                       rot_err *err);
 
 // attention.c
 int rot_train_attention_forward(rot_train *train, const rot_train_attention *shape, const float *q,
@@ -29,7 +34,17 @@ int rot_train_attention_backward(rot_train *train, const rot_train_attention *sh
                                  const float *v, const float *out, const float *lse,
                                  const float *dout, float *dq, float *dk, float *dv, rot_err *err);
 
-// ref.c
-int rot_train_ref_open(const rot_cpu *cpu, rot_train **out, rot_err *err);
+// attention_blocks.c
+int rot_train_blocks_forward(rot_train *train, const rot_train_attention *shape, const float *q,
+                             const float *k, const float *v, float *out, float *lse, rot_err *err);
+int rot_train_blocks_backward(rot_train *train, const rot_train_attention *shape,
+                              const int32_t *first, const float *q, const float *k, const float *v,
+                              const float *out, const float *lse, const float *dout, float *dq,
+                              float *dk, float *dv, rot_err *err);
+
+// ref.c, avx512.c. ROT_ERR_UNSUPPORTED: the processor lacks what it takes.
+int rot_train_ref_open(const rot_cpu *cpu, rot_precision precision, rot_train **out, rot_err *err);
+int rot_train_avx512_open(const rot_cpu *cpu, rot_precision precision, rot_train **out,
+                          rot_err *err);
 
 #endif

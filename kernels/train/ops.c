@@ -1,6 +1,6 @@
 // Row-wise operations: rows are cut into chunks, which threads share; what chunks add up has a
 // place per chunk and is added in their order.
-#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -8,9 +8,12 @@
 #include "kernels/host.h"
 #include "kernels/train/host.h"
 
-enum { SPAN = 1 << 14, CHUNK_ROWS = 32, COLUMNS = 256 };
+enum { SPAN = 1 << 14, CHUNK_ROWS = 32, COLUMNS = 256, FEW = 1 << 14 };
 
-#define PARALLEL(train) _Pragma("omp parallel for schedule(static) num_threads((train)->threads)")
+// Less than FEW elements are not worth waking threads for.
+#define PARALLEL(train, elements)                                                                  \
+    int threads = (elements) > FEW ? (train)->threads : 1;                                         \
+    _Pragma("omp parallel for schedule(static) num_threads(threads)")
 
 static const rot_train_rows *rows_of(const rot_train *train)
 {
@@ -49,7 +52,7 @@ static void column_sums(rot_train *train, size_t rows, size_t n, const float *x,
                         float *sums)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, rows * n)
     for (size_t from = 0; from < n; from += COLUMNS) {
         size_t width = n - from < COLUMNS ? n - from : COLUMNS;
         for (size_t r = 0; r < rows; r++) k->add(width, x + r * stride + from, sums + from);
@@ -60,7 +63,7 @@ static void rms_norm(rot_train *train, rot_train_vectors s, float eps, const flo
                      const float *gamma, float *y)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, s.rows * s.groups * s.width)
     for (size_t r = 0; r < s.rows; r++)
         for (size_t g = 0; g < s.groups; g++)
             k->rms_norm(s.width, eps, x + r * s.x_stride + g * s.width, gamma,
@@ -71,7 +74,7 @@ static void layer_norm(rot_train *train, rot_train_vectors s, float eps, const f
                        const float *gamma, const float *beta, float *y)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, s.rows * s.groups * s.width)
     for (size_t r = 0; r < s.rows; r++)
         for (size_t g = 0; g < s.groups; g++)
             k->layer_norm(s.width, eps, x + r * s.x_stride + g * s.width, gamma, beta,
@@ -92,7 +95,7 @@ static int norm_back(rot_train *train, rot_train_vectors s, bool layer, float ep
         if (!parts) return ROT_ERR_NO_MEMORY;
         memset(parts, 0, n_bytes);
     }
-    PARALLEL(train)
+    PARALLEL(train, s.rows * s.groups * s.width)
     for (size_t chunk = 0; chunk < chunks; chunk++) {
         float *part = parts ? parts + chunk * each : NULL;
         size_t to = (chunk + 1) * CHUNK_ROWS < s.rows ? (chunk + 1) * CHUNK_ROWS : s.rows;
@@ -131,7 +134,7 @@ static void rope(rot_train *train, size_t rows, size_t heads, size_t half, const
                  const float *sines, bool inverse, float *x, size_t stride)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, rows * heads * half)
     for (size_t r = 0; r < rows; r++)
         for (size_t h = 0; h < heads; h++)
             k->rope(half, cosines + r * half, sines + r * half, inverse,
@@ -141,7 +144,7 @@ static void rope(rot_train *train, size_t rows, size_t heads, size_t half, const
 static void swiglu(rot_train *train, size_t rows, size_t width, const float *in, float *out)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, rows * width)
     for (size_t r = 0; r < rows; r++) k->swiglu(width, in + r * 2 * width, out + r * width);
 }
 
@@ -149,7 +152,7 @@ static void swiglu_back(rot_train *train, size_t rows, size_t width, const float
                         const float *dout, float *din)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, rows * width)
     for (size_t r = 0; r < rows; r++)
         k->swiglu_back(width, in + r * 2 * width, dout + r * width, din + r * 2 * width);
 }
@@ -157,7 +160,7 @@ static void swiglu_back(rot_train *train, size_t rows, size_t width, const float
 static void gelu(rot_train *train, size_t rows, size_t width, const float *in, float *out)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, rows * width)
     for (size_t r = 0; r < rows; r++) k->gelu(width, in + r * width, out + r * width);
 }
 
@@ -165,7 +168,7 @@ static void gelu_back(rot_train *train, size_t rows, size_t width, const float *
                       const float *dout, float *din)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, rows * width)
     for (size_t r = 0; r < rows; r++)
         k->gelu_back(width, in + r * width, dout + r * width, din + r * width);
 }
@@ -174,7 +177,7 @@ static void gather(rot_train *train, size_t rows, size_t width, const float *tab
                    size_t table_stride, const int32_t *index, bool add, float *to, size_t to_stride)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, rows * width)
     for (size_t r = 0; r < rows; r++) {
         const float *from = table + (size_t)index[r] * table_stride;
         if (add)
@@ -190,7 +193,7 @@ static void scatter(rot_train *train, size_t rows, size_t width, const float *fr
                     size_t table_stride)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, rows * width)
     for (size_t at = 0; at < width; at += COLUMNS) {
         size_t n = width - at < COLUMNS ? width - at : COLUMNS;
         for (size_t r = 0; r < rows; r++) {
@@ -206,13 +209,13 @@ static void scatter(rot_train *train, size_t rows, size_t width, const float *fr
 static void take(rot_train *train, size_t rows, size_t width, const float *x, size_t x_stride,
                  float *y, size_t y_stride)
 {
-    PARALLEL(train)
+    PARALLEL(train, rows * width)
     for (size_t r = 0; r < rows; r++) memcpy(y + r * y_stride, x + r * x_stride, width * sizeof *y);
 }
 
 static void copy(rot_train *train, size_t n, const float *x, float *y)
 {
-    PARALLEL(train)
+    PARALLEL(train, n)
     for (size_t at = 0; at < n; at += SPAN)
         memcpy(y + at, x + at, (n - at < SPAN ? n - at : SPAN) * sizeof *y);
 }
@@ -220,7 +223,7 @@ static void copy(rot_train *train, size_t n, const float *x, float *y)
 static void axpy(rot_train *train, size_t n, float a, const float *x, float *y)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, n)
     for (size_t at = 0; at < n; at += SPAN)
         k->axpy(n - at < SPAN ? n - at : SPAN, a, x + at, y + at);
 }
@@ -228,7 +231,7 @@ static void axpy(rot_train *train, size_t n, float a, const float *x, float *y)
 static void scale(rot_train *train, size_t n, float a, float *x)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, n)
     for (size_t at = 0; at < n; at += SPAN) k->scale(n - at < SPAN ? n - at : SPAN, a, x + at);
 }
 
@@ -238,7 +241,7 @@ static void dropout(rot_train *train, size_t rows, size_t width, double p, const
     const rot_train_rows *k = rows_of(train);
     uint32_t limit = (uint32_t)(p * 0x1p32);
     float factor = (float)(1 / (1 - p));
-    PARALLEL(train)
+    PARALLEL(train, rows * width)
     for (size_t r = 0; r < rows; r++)
         k->dropout(width, keys[r], limit, factor, x + r * x_stride, add, y + r * y_stride);
 }
@@ -247,7 +250,7 @@ static void cross_entropy(rot_train *train, size_t rows, size_t n, const int32_t
                           const float *weights, float *logits, float *losses)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, rows * n)
     for (size_t r = 0; r < rows; r++)
         losses[r] = k->cross_entropy(n, (size_t)labels[r], weights != NULL,
                                      weights ? weights[r] : 0, logits + r * n);
@@ -257,14 +260,36 @@ static void adamw(rot_train *train, const rot_train_adamw *options, size_t n, fl
                   const float *grad, float *m, float *s)
 {
     const rot_train_rows *k = rows_of(train);
-    PARALLEL(train)
+    PARALLEL(train, n)
     for (size_t at = 0; at < n; at += SPAN)
         k->adamw(options, n - at < SPAN ? n - at : SPAN, value + at, grad + at, m + at, s + at);
+}
+
+static void close_host(rot_train *train)
+{
+    rot_free(((rot_train_host *)train)->space);
+    rot_free(train);
+}
+
+int rot_train_host_new(size_t size, const rot_cpu *cpu, const rot_train_rows *rows,
+                       const rot_train_ops *ops, const char *identity, rot_train **out,
+                       rot_err *err)
+{
+    rot_train_host *host = rot_calloc(1, size);
+    if (!host) return rot_no_memory(err, size, "a backend");
+    host->ops = *ops;
+    host->base.ops = &host->ops;
+    host->rows = rows;
+    host->cpu = *cpu;
+    snprintf(host->base.identity, sizeof host->base.identity, "%s", identity);
+    *out = &host->base;
+    return 0;
 }
 
 void rot_train_host_ops(rot_train_ops *ops)
 {
     *ops = (rot_train_ops){
+        .close = close_host,
         .alloc = alloc,
         .release = release,
         .column_sums = column_sums,

@@ -163,35 +163,20 @@ static int outer(rot_train *train, size_t rows, size_t m, size_t n, const float 
     return multiply(t, &p, space);
 }
 
-static void close_ref(rot_train *train)
+int rot_train_ref_open(const rot_cpu *cpu, rot_precision precision, rot_train **out, rot_err *err)
 {
-    rot_free(((ref *)train)->host.space);
-    rot_free((void *)(uintptr_t)train->ops);
-    rot_free(train);
-}
-
-int rot_train_ref_open(const rot_cpu *cpu, rot_train **out, rot_err *err)
-{
-    ref *t = rot_calloc(1, sizeof *t);
-    rot_train_ops *ops = rot_calloc(1, sizeof *ops);
-    if (!t || !ops) {
-        rot_free(t);
-        rot_free(ops);
-        return rot_no_memory(err, sizeof *t, "a backend");
-    }
-    rot_train_host_ops(ops);
-    ops->close = close_ref;
-    ops->weight_new = weight_new;
-    ops->weight_free = weight_free;
-    ops->weight_set = weight_set;
-    ops->linear = linear;
-    ops->linear_back = linear_back;
-    ops->outer = outer;
-    t->host.base.ops = ops;
-    t->host.cpu = *cpu;
-    t->host.rows = cpu->avx512 ? &rot_train_rows_avx512 : &rot_train_rows_c;
-    t->tile = rot_ref_tile_for(cpu);
-    snprintf(t->host.base.identity, sizeof t->host.base.identity, "ref");
-    *out = &t->host.base;
+    (void)precision;
+    rot_train_ops ops;
+    rot_train_host_ops(&ops);
+    ops.weight_new = weight_new;
+    ops.weight_free = weight_free;
+    ops.weight_set = weight_set;
+    ops.linear = linear;
+    ops.linear_back = linear_back;
+    ops.outer = outer;
+    ROT_TRY(rot_train_host_new(sizeof(ref), cpu,
+                               cpu->avx512 ? &rot_train_rows_avx512 : &rot_train_rows_c, &ops,
+                               "ref", out, err));
+    ((ref *)*out)->tile = rot_ref_tile_for(cpu);
     return 0;
 }

@@ -44,6 +44,13 @@ typedef struct rot_train_rows {
     void (*attend_back)(const rot_train_keys *keys, size_t first, const float *q, const float *out,
                         float lse, const float *dout, float *dq, float *dk, float *dv);
 
+    // x = exp(scale x - top), top the largest scale x; returns the sum, and log sum exp in *lse.
+    float (*soften)(size_t n, float scale, float *x, float *lse);
+    void (*resoften)(size_t n, float scale, float lse, float *x); // x = exp(scale x - lse)
+    // ds = p (ds - delta) scale, in place
+    void (*soften_back)(size_t n, float scale, float delta, const float *p, float *ds);
+    float (*dot)(size_t n, const float *x, const float *y);
+
     // Of one row: the loss; with `gradient` logits become weight * (softmax - one-hot).
     float (*cross_entropy)(size_t n, size_t label, bool gradient, float weight, float *logits);
     void (*dropout)(size_t n, uint64_t key, uint32_t limit, float factor, const float *x, bool add,

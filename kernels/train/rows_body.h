@@ -230,6 +230,29 @@ FN void attend_back(const rot_train_keys *keys, size_t first, const float *q, co
     }
 }
 
+FN float soften(size_t n, float by, float *x, float *lse)
+{
+    scale(n, by, x);
+    float top = largest(n, x), sum = exponentials(n, top, x);
+    *lse = top + logf(sum);
+    return sum;
+}
+
+FN void resoften(size_t n, float by, float lse, float *x)
+{
+    EACH(n) store(x + i, rot_vexp(load(x + i, m) * by - lse), m);
+}
+
+FN void soften_back(size_t n, float by, float delta, const float *p, float *ds)
+{
+    EACH(n) store(ds + i, load(p + i, m) * (load(ds + i, m) - delta) * by, m);
+}
+
+FN float dot_row(size_t n, const float *x, const float *y)
+{
+    return dot(n, x, y);
+}
+
 FN float cross_entropy(size_t n, size_t label, bool gradient, float weight, float *logits)
 {
     float top = largest(n, logits), at_label = logits[label];
@@ -292,6 +315,10 @@ const rot_train_rows ROWS = {
     .gelu_back = gelu_back,
     .attend = attend,
     .attend_back = attend_back,
+    .soften = soften,
+    .resoften = resoften,
+    .soften_back = soften_back,
+    .dot = dot_row,
     .cross_entropy = cross_entropy,
     .dropout = dropout,
     .adamw = adamw,
