@@ -46,7 +46,7 @@ typedef struct rot_decoder_options {
     size_t size;             // sizeof(rot_decoder_options)
     const char *checkpoint;  // folder: config.json, *.safetensors
     const char *adapter;     // PEFT adapter folder to load, or NULL
-    const char *backend;     // "auto", "ref", "onednn"
+    const char *backend;     // "auto", "ref", "avx512"
     rot_precision precision; // of matrix products; F32: exact
     int threads;             // 0: as many as rot_threads_available()
     bool train_all;          // every weight has an F32 master and a gradient

@@ -15,11 +15,11 @@ enum { QUERIES = 48, COLUMNS = ROT_TILE_COLUMNS, FEW = 4 };
 typedef struct view {
     const rot_train_attention *shape;
     const rot_train_rows *rows;
-    size_t past, count, first_row;  // first_row: of the sequence among the packed queries
-    size_t kv_stride, q_stride;     // floats between rows
-    const float *k, *v;             // of the key head, from the sequence's first row
+    size_t past, count, first_row;    // first_row: of the sequence among the packed queries
+    size_t kv_stride, q_stride;       // floats between rows
+    const float *k, *v;               // of the key head, from the sequence's first row
     const float *k_panels, *v_panels; // (panels of keys, head_dim, 32)
-    size_t ld;                      // of scores
+    size_t ld;                        // of scores
 } view;
 
 static size_t key_panels(size_t n)
@@ -52,8 +52,8 @@ static void times_rows(const view *w, const float *a, size_t a_row, size_t a_ste
 {
     size_t dim = w->shape->head_dim;
     for (size_t c = 0; c < dim; c += COLUMNS)
-        rot_tile_f32_run(&(rot_tile_f32){m, dim - c < COLUMNS ? dim - c : COLUMNS, n, a, b + c, NULL,
-                                         a_row, a_step, b_row, ldc, out + c, add});
+        rot_tile_f32_run(&(rot_tile_f32){m, dim - c < COLUMNS ? dim - c : COLUMNS, n, a, b + c,
+                                         NULL, a_row, a_step, b_row, ldc, out + c, add});
 }
 
 static void forward_block(const view *w, size_t head, size_t from, size_t to, const float *q,
@@ -77,10 +77,16 @@ static view view_of(const rot_train *train, const rot_train_attention *s, size_t
                     size_t first_row, size_t kv_head, const float *k, const float *v, size_t ld)
 {
     size_t stride = s->kv_heads * s->head_dim, at = s->base[i] * stride + kv_head * s->head_dim;
-    return (view){.shape = s, .rows = ((const rot_train_host *)train)->rows,
-                  .past = (size_t)s->past[i], .count = (size_t)s->counts[i],
-                  .first_row = first_row, .kv_stride = stride, .q_stride = s->heads * s->head_dim,
-                  .k = k + at, .v = v + at, .ld = ld};
+    return (view){.shape = s,
+                  .rows = ((const rot_train_host *)train)->rows,
+                  .past = (size_t)s->past[i],
+                  .count = (size_t)s->counts[i],
+                  .first_row = first_row,
+                  .kv_stride = stride,
+                  .q_stride = s->heads * s->head_dim,
+                  .k = k + at,
+                  .v = v + at,
+                  .ld = ld};
 }
 
 typedef struct plan {
@@ -107,11 +113,9 @@ int rot_train_blocks_forward(rot_train *train, const rot_train_attention *s, con
                              const float *k, const float *v, float *out, float *lse, rot_err *err)
 {
     plan p = make_plan(s);
-    if (p.most <= FEW)
-        return rot_train_attention_forward(train, s, q, k, v, out, lse, err);
+    if (p.most <= FEW) return rot_train_attention_forward(train, s, q, k, v, out, lse, err);
     size_t n_tasks = 0, group = s->heads / s->kv_heads, threads = (size_t)train->threads;
-    for (size_t i = 0; i < s->n; i++)
-        n_tasks += ((size_t)s->counts[i] + QUERIES - 1) / QUERIES;
+    for (size_t i = 0; i < s->n; i++) n_tasks += ((size_t)s->counts[i] + QUERIES - 1) / QUERIES;
     typedef struct block {
         size_t sequence, first_row, from, panels; // panels: where its sequence's begin
     } block;
@@ -158,8 +162,8 @@ int rot_train_blocks_forward(rot_train *train, const rot_train_attention *s, con
 // The gradients of the pass, beside q, k, v.
 typedef struct back {
     const float *q, *out, *lse, *dout;
-    float *dq, *dk, *dv;    // dk, dv: of the key head, from the sequence's first row
-    size_t first;           // key that has a gradient
+    float *dq, *dk, *dv;     // dk, dv: of the key head, from the sequence's first row
+    size_t first;            // key that has a gradient
     float *scores, *dscores; // (QUERIES, ld)
 } back;
 
@@ -211,8 +215,16 @@ int rot_train_blocks_backward(rot_train *train, const rot_train_attention *s, co
             float *mine = space + (size_t)omp_get_thread_num() * each;
             view w = view_of(train, s, i, rows[i], kv, k, v, p.ld);
             size_t at = (size_t)(w.k - k);
-            back g = {q, out, lse, dout, dq, dk + at, dv + at, (size_t)first[i],
-                      mine + 2 * p.panel_floats, mine + 2 * p.panel_floats + QUERIES * p.ld};
+            back g = {q,
+                      out,
+                      lse,
+                      dout,
+                      dq,
+                      dk + at,
+                      dv + at,
+                      (size_t)first[i],
+                      mine + 2 * p.panel_floats,
+                      mine + 2 * p.panel_floats + QUERIES * p.ld};
             pack_keys(&w, w.k, w.past + w.count, mine);
             pack_keys(&w, w.v, w.past + w.count, mine + p.panel_floats);
             w.k_panels = mine, w.v_panels = mine + p.panel_floats;

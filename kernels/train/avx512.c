@@ -1,9 +1,9 @@
 // The quick backend: products by the tiles of tile.h, in float32 or bfloat16, attention by blocks.
 //
-// A matrix that is a right factor lies in panels of 32 columns: panel j, unit p, column c. A unit is
-// what the tile multiplies at a time: an element along k, or under BF16 a pair of them. A product
-// is cut into tasks of one panel by some rows; a task goes over k in pieces, in ascending order, so
-// an element's bits depend on its row, its column and k alone.
+// A matrix that is a right factor lies in panels of 32 columns: panel j, unit p, column c. A unit
+// is what the tile multiplies at a time: an element along k, or under BF16 a pair of them. A
+// product is cut into tasks of one panel by some rows; a task goes over k in pieces, in ascending
+// order, so an element's bits depend on its row, its column and k alone.
 #include "base/err.h"
 #include "kernels/train/host.h"
 
@@ -67,9 +67,9 @@ static void task(const rot_train *train, const product *p, size_t first, size_t 
                 rot_tile_bf16_run(&(rot_tile_bf16){m, n, k, a, b, at ? NULL : bias, p->a_row,
                                                    p->a_step, p->ldc, c, p->add || at});
             else
-                rot_tile_f32_run(&(rot_tile_f32){
-                    m, n, k, (const float *)a, (const float *)b, at ? NULL : bias, p->a_row,
-                    p->a_step, COLUMNS, p->ldc, c, p->add || at});
+                rot_tile_f32_run(&(rot_tile_f32){m, n, k, (const float *)a, (const float *)b,
+                                                 at ? NULL : bias, p->a_row, p->a_step, COLUMNS,
+                                                 p->ldc, c, p->add || at});
         }
     }
 }
@@ -93,7 +93,8 @@ static void pack_panel(const rot_train *train, const float *values, size_t strid
     if (along && !pairs)
         rot_tile_transpose(values, stride, n, k, out, COLUMNS);
     else if (along) {
-        for (size_t c = 0; c < n; c++) rot_tile_pair_row(values + c * stride, k, space + c * n_units);
+        for (size_t c = 0; c < n; c++)
+            rot_tile_pair_row(values + c * stride, k, space + c * n_units);
         rot_tile_transpose(space, n_units, n, n_units, out, COLUMNS);
     } else
         for (size_t p = 0; p < n_units; p++) {
@@ -108,8 +109,8 @@ static void pack_panel(const rot_train *train, const float *values, size_t strid
 }
 
 // All panels of a matrix of n columns.
-static int pack(rot_train *train, const float *values, size_t stride, size_t n, size_t k, bool along,
-                uint32_t *out, rot_err *err)
+static int pack(rot_train *train, const float *values, size_t stride, size_t n, size_t k,
+                bool along, uint32_t *out, rot_err *err)
 {
     size_t n_units = units(train, k), each = along ? n_units * COLUMNS : 0;
     uint32_t *space = rot_train_space((rot_train_host *)train,
@@ -205,8 +206,8 @@ static int make_backward(rot_train *train, rot_train_weight *w, rot_err *err)
         const uint32_t *from = w->forward + row / COLUMNS * in_units * COLUMNS + row % COLUMNS;
         for (size_t p = 0; p < in_units; p++, from += COLUMNS) {
             size_t column = pairs ? 2 * p : p;
-            uint32_t *to = w->backward + (column / COLUMNS * out_units + o) * COLUMNS +
-                           column % COLUMNS;
+            uint32_t *to =
+                w->backward + (column / COLUMNS * out_units + o) * COLUMNS + column % COLUMNS;
             if (!pairs) {
                 to[0] = from[0];
                 continue;
@@ -241,8 +242,9 @@ static int linear(rot_train *train, const rot_train_weight *w, size_t rows, cons
     size_t k = units(train, w->n_in);
     uint32_t *space = rot_train_space((rot_train_host *)train, (rows * k + 16) * 4, err);
     if (!space) return ROT_ERR_NO_MEMORY;
-    product p = {rows, w->n_out, k, left(train, rows, w->n_in, x, x_stride, space), k, 1,
-                 w->forward, bias, y, y_stride, add};
+    product p = {rows, w->n_out, k,          left(train, rows, w->n_in, x, x_stride, space),
+                 k,    1,        w->forward, bias,
+                 y,    y_stride, add};
     multiply(train, &p);
     return 0;
 }
@@ -254,8 +256,9 @@ static int linear_back(rot_train *train, rot_train_weight *w, size_t rows, const
     if (!w->backward) ROT_TRY(make_backward(train, w, err));
     uint32_t *space = rot_train_space((rot_train_host *)train, (rows * k + 16) * 4, err);
     if (!space) return ROT_ERR_NO_MEMORY;
-    product p = {rows, w->n_in, k, left(train, rows, w->n_out, dy, dy_stride, space), k, 1,
-                 w->backward, NULL, dx, dx_stride, add};
+    product p = {rows, w->n_in,   k,           left(train, rows, w->n_out, dy, dy_stride, space),
+                 k,    1,         w->backward, NULL,
+                 dx,   dx_stride, add};
     multiply(train, &p);
     return 0;
 }

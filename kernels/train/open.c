@@ -26,8 +26,7 @@ int rot_train_open(const char *name, rot_precision precision, int threads, rot_t
         int rc = entries[i].open(&cpu, precision, out, err);
         if (rc < 0 && (meant || rc != ROT_ERR_UNSUPPORTED)) return rc;
     }
-    if (!known)
-        ROT_FAIL(err, ROT_ERR_USAGE, "backend \"%s\": not one of auto, avx512, ref", name);
+    if (!known) ROT_FAIL(err, ROT_ERR_USAGE, "backend \"%s\": not one of auto, avx512, ref", name);
     (*out)->precision = precision;
     (*out)->threads = rot_threads_or_default(threads);
     return 0;

@@ -182,8 +182,7 @@ ROT_AVX512_INLINE void transpose_16(const uint32_t *from, size_t ldf, uint32_t *
     UNROLL
     for (int i = 0; i < 4; i++) {
         _mm512_storeu_si512(to + (size_t)i * ldt, _mm512_shuffle_i32x4(s[i], s[i + 8], 0x88));
-        _mm512_storeu_si512(to + (size_t)(i + 8) * ldt,
-                            _mm512_shuffle_i32x4(s[i], s[i + 8], 0xdd));
+        _mm512_storeu_si512(to + (size_t)(i + 8) * ldt, _mm512_shuffle_i32x4(s[i], s[i + 8], 0xdd));
         _mm512_storeu_si512(to + (size_t)(i + 4) * ldt,
                             _mm512_shuffle_i32x4(s[i + 4], s[i + 12], 0x88));
         _mm512_storeu_si512(to + (size_t)(i + 12) * ldt,

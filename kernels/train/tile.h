@@ -37,8 +37,8 @@ void rot_tile_bf16_run(const rot_tile_bf16 *tile);
 
 // Pairs of bfloat16 out of floats, nearest even. `row`: n floats, the last pair filled with 0.
 void rot_tile_pair_row(const float *x, size_t n, uint32_t *out);
-// Of two rows of n floats, column by column; `second` NULL: zeros. Every `block` pairs of the result
-// begin out_stride behind the last ones.
+// Of two rows of n floats, column by column; `second` NULL: zeros. Each `block` pairs of the result
+// begin out_stride behind those before.
 void rot_tile_pair_rows(const float *first, const float *second, size_t n, size_t block,
                         uint32_t *out, size_t out_stride);
 // to (n, m), rows ldt apart = the transpose of from (m, n), rows ldf apart; 32-bit elements.

@@ -138,10 +138,10 @@ def gradients(decoder, ids, labels, weights, segments=((0, None),), dropout=None
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("segments", [((0, None),), ((0, 11), (11, 12), (12, 13), (13, None))])
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_equal_autograd(checkpoints, family, segments, checkpointing):
+@pytest.mark.parametrize("backend, checkpointing", [("auto", False), ("auto", True), ("ref", False)])
+def test_gradients_equal_autograd(checkpoints, family, segments, backend, checkpointing):
     path, model = checkpoints(family)
-    decoder = Decoder(path, train_all=True, checkpointing=checkpointing)
+    decoder = Decoder(path, train_all=True, backend=backend, checkpointing=checkpointing)
     ids, labels = draw_ids(26, 3), draw_ids(26, 4)
     weights = np.random.default_rng(5).random(26).astype(np.float32)
     losses, d_rows = gradients(decoder, ids, labels, weights, segments)
