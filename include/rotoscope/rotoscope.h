@@ -8,6 +8,7 @@
 #include "error.h"
 #include "evaluate.h"
 #include "export.h"
+#include "generate.h"
 #include "geometry.h"
 #include "image.h"
 #include "order.h"
