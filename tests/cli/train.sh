@@ -42,6 +42,16 @@ expect 2 "no effect without model.tuning: lora" rotoscope train -c one.yaml --se
 expect 2 "rot.head is missing" rotoscope train -c one.yaml --set rot.stage=2
 expect 1 "no split 'dev'" rotoscope train -c one.yaml --set out=other --set data.split=dev
 
+# Samples and stores that do not fit, by name.
+expect 1 "sample 'r" rotoscope train --threads 1 -c one.yaml --set out=other --set rot.max_latents=1
+grep -q "over rot.max_latents: 1" err.txt || fail "not why: $(cat err.txt)"
+sed 's/^name: d/name: p/; s/path: lm/path: lm, layout: plain/' store.yaml >plain.yaml
+expect 0 "" rotoscope build -q -c plain.yaml
+expect 2 "layout 'plain'" rotoscope train -c one.yaml --set out=other --set data.dataset=out/p.json
+sed '/^encode/d; s/^name: d/name: i/' store.yaml >images.yaml
+expect 0 "" rotoscope build -q -c images.yaml
+expect 2 "embeds" rotoscope train -c one.yaml --set out=other --set data.dataset=out/i.json
+
 # Stage II from it, with an adapter and with all weights.
 expect 0 "" rotoscope train -q --threads 1 -c one.yaml --set out=lora --set rot.stage=2 --set rot.head=run/last \
     --set rot.head_width=4096 --set train.epochs=1

@@ -119,18 +119,17 @@ def latent_loss(kind, reduction, p, t):
 class Published:
     """The published training step on the state of a run before its first step."""
 
-    def __init__(self, world, run, adapter=None, full=False):
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(world / "lm", dtype=torch.float32)
+    def __init__(self, world, run, adapter=None, full=False, lm="lm"):
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(world / lm, dtype=torch.float32)
         self.model.eval().requires_grad_(full)
         facts = json.load(open(run / "last/rot.json"))
         size = max(facts["img_begin_token_id"], facts["img_end_token_id"]) + 1
         rows = load_file(run / "last/tokens.safetensors")
         with torch.no_grad():
-            embedding = self.model.get_input_embeddings().weight
-            assert size <= len(embedding)  # the small checkpoint has spare rows
-            embedding[facts["img_begin_token_id"]] = rows["img_begin"]
-            embedding[facts["img_end_token_id"]] = rows["img_end"]
-            embedding[facts["img_token_id"]] = rows["img"]
+            for weight in (self.model.get_input_embeddings().weight, self.model.lm_head.weight):  # one, if tied
+                assert size <= len(weight)  # the small checkpoint has spare rows
+                for name in ("img_begin", "img", "img_end"):
+                    weight[facts[f"{name}_token_id"]] = rows[name]
         self.head = Head(run / "last/head.safetensors").requires_grad_(False)
         self.lora = add_lora(self.model, adapter) if adapter else {}
         self.data = rt.open(world / "out/d.json", split="train")
@@ -261,6 +260,41 @@ def test_stage_2_lora(rotoscope, world, stage1, adapter, vision, checkpointing):
     assert abs(line["loss"] - total.item()) <= 1e-4 * total.item()
     assert set(got) == set(published.lora)
     for name, p in published.lora.items():
+        close(got[name], p.grad, 1e-4, name)
+
+
+def test_both_stages_at_once(rotoscope, world, stage1, adapter):
+    run = train(rotoscope, world, "both", "rot.stage=2", f"rot.head={stage1 / 'last'}", f"model.adapter={adapter}",
+                "lora.dropout=0", "loss.vision=3", "rot.train_head=true", *ONE_STEP)
+    published = Published(world, run, adapter)
+    published.head.requires_grad_(True)
+    published.loss(range(ROWS), 3)[0].backward()
+    got = state(run, "first_moment")
+    wanted = {f"head.{n.removeprefix('layers.')}": p for n, p in published.head.named_parameters()} | published.lora
+    assert set(got) == set(wanted)
+    for name, p in wanted.items():
+        close(got[name], p.grad, 1e-4, name)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_llama(rotoscope, world, stage1, stage):
+    """Another family, with a head of its own."""
+    if not (world / "llama").exists():
+        rotoscope("init-model", "--arch", "llama-tiny", "--width", D, "--heads", 4, "--mlp", 96, "--depth", 2, "-q",
+                  world / "llama")
+    sets = [f"model.checkpoint={world / 'llama'}"]
+    if stage == 2:
+        sets += ["rot.stage=2", f"rot.head={stage1 / 'last'}", "model.tuning=full", "loss.vision=3"]
+    run = train(rotoscope, world, f"llama-{stage}", *ONE_STEP, *sets)
+    published = Published(world, run, full=stage == 2, lm="llama")
+    published.head.requires_grad_(stage == 1)
+    published.loss(range(ROWS), 10 if stage == 1 else 3)[0].backward()
+    got = state(run, "first_moment")
+    wanted = published.model.named_parameters() if stage == 2 else \
+        ((f"head.{n.removeprefix('layers.')}", p) for n, p in published.head.named_parameters())
+    wanted = dict(wanted)
+    assert set(got) == set(wanted)
+    for name, p in wanted.items():
         close(got[name], p.grad, 1e-4, name)
 
 
