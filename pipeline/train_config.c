@@ -71,6 +71,11 @@ static int check_pairs(const rot_node *root, const rot_train_config *c, rot_err 
     if (c->method != ROT_METHOD_ROT && c->tuning == ROT_TUNE_NONE)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: nothing trains: model.tuning: none",
                  where_of(root, "model.tuning"));
+    if ((c->method == ROT_METHOD_COCONUT || c->method == ROT_METHOD_PAUSE) &&
+        c->tuning == ROT_TUNE_LORA)
+        ROT_FAIL(err, ROT_ERR_CONFIG,
+                 "%s: this method adds tokens, which an adapter does not train: model.tuning: full",
+                 where_of(root, "model.tuning"));
     if (c->method == ROT_METHOD_ROT && !c->train_head && !c->train_rows &&
         c->tuning == ROT_TUNE_NONE)
         ROT_FAIL(err, ROT_ERR_CONFIG,

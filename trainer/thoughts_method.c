@@ -8,8 +8,9 @@
 #include "base/str.h"
 #include "trainer/chain.h"
 #include "trainer/decoder_family.h"
-#include "trainer/method.h"
+#include "trainer/thoughts_method.h"
 #include "trainer/passes.h"
+#include "trainer/thought_tokens.h"
 
 typedef struct thoughts {
     rot_method base;
@@ -62,48 +63,6 @@ static void options_of(const rot_train_config *c, rot_thoughts_options *out)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-// The three rows behind the checkpoint's begin as the row of "<<", as in Coconut's code.
-static int set_rows(thoughts *t, const rot_tokenizer *tokenizer, int32_t first, rot_err *err)
-{
-    rot_tokenizer_worker *worker = NULL;
-    const int32_t *ids;
-    size_t n_ids;
-    size_t d = (size_t)rot_decoder_get_info(t->base.decoder)->d;
-    float *row = rot_malloc(d * sizeof *row);
-    if (!row) return rot_no_memory(err, d * sizeof *row, "a row of the embedding");
-    int code = rot_tokenizer_worker_open(tokenizer, &worker, err);
-    if (code == 0) code = rot_tokenizer_encode(worker, "<<", 2, &ids, &n_ids, err);
-    if (code == 0) code = rot_decoder_embed(t->base.decoder, ids, 1, row, err);
-    for (int32_t i = 0; i < 3 && code == 0; i++)
-        code = rot_decoder_set_row(t->base.decoder, first + i, row, err);
-    rot_tokenizer_worker_close(&worker);
-    rot_free(row);
-    return code;
-}
-
-// Marks and thoughts: the checkpoint's own tokens of these names, or three rows behind the others.
-static int find_tokens(const rot_train_config *config, const rot_tokenizer *tokenizer, int32_t rows,
-                       rot_thought_tokens *out, uint32_t *extra, rot_err *err)
-{
-    out->start = rot_tokenizer_find(tokenizer, "<|start-latent|>");
-    out->end = rot_tokenizer_find(tokenizer, "<|end-latent|>");
-    out->thought = rot_tokenizer_find(tokenizer, "<|latent|>");
-    int found = (out->start >= 0) + (out->end >= 0) + (out->thought >= 0);
-    if (found != 0 && found != 3)
-        ROT_FAIL(err, ROT_ERR_USAGE,
-                 "%s/tokenizer.json has some of <|start-latent|>, <|end-latent|>, <|latent|>, not "
-                 "all",
-                 config->checkpoint);
-    *extra = 0;
-    if (found == 3) return 0;
-    // Where the tokenizer ends, as adding tokens would number them; in rows that the checkpoint
-    // has there already, if it has.
-    int32_t size = rot_tokenizer_size(tokenizer);
-    *out = (rot_thought_tokens){.start = size, .end = size + 1, .thought = size + 2};
-    if (size + 3 > rows) *extra = (uint32_t)(size + 3 - rows);
-    return 0;
-}
-
 static int rows_of(const char *checkpoint, int32_t *rows, rot_err *err)
 {
     json_t *json;
@@ -127,21 +86,20 @@ static int open_decoder(thoughts *t, const rot_tokenizer *tokenizer, int threads
     o.train_all = c->tuning == ROT_TUNE_FULL;
     o.checkpointing = c->checkpointing;
     bool marked = t->options.kind != ROT_THOUGHTS_NONE;
-    if (c->tuning == ROT_TUNE_LORA) {
+    if (c->tuning == ROT_TUNE_LORA)
         o.lora =
             (rot_lora_options){c->lora_r, c->lora_alpha, c->lora_dropout, c->lora_targets, c->seed};
-        o.train_embedding = marked; // a token that nobody trains says nothing
-    }
     int32_t rows;
     ROT_TRY(rows_of(c->checkpoint, &rows, err));
     if (rot_tokenizer_size(tokenizer) > rows)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: the tokenizer has %d tokens, the model %d rows",
                  c->checkpoint, rot_tokenizer_size(tokenizer), rows);
     if (!marked) return rot_decoder_open(&o, &t->base.decoder, err);
-    ROT_TRY(find_tokens(c, tokenizer, rows, &t->tokens, &o.extra_rows, err));
+    ROT_TRY(
+        rot_thought_tokens_find(tokenizer, c->checkpoint, rows, &t->tokens, &o.extra_rows, err));
     ROT_TRY(rot_decoder_open(&o, &t->base.decoder, err));
-    if (rot_tokenizer_find(tokenizer, "<|latent|>") >= 0) return 0;
-    return set_rows(t, tokenizer, t->tokens.start, err);
+    if (rot_thought_tokens_known(tokenizer)) return 0;
+    return rot_thought_tokens_set_rows(tokenizer, &t->tokens, t->base.decoder, err);
 }
 
 static int open_data(thoughts *t, const rot_tokenizer *tokenizer, rot_err *err)
@@ -208,6 +166,7 @@ static int open_thoughts(const rot_train_config *config, int threads, rot_method
 {
     thoughts *t = rot_calloc(1, sizeof *t);
     if (!t) return rot_no_memory(err, sizeof *t, "a method");
+    t->base.ops = &rot_thoughts_ops[config->method - ROT_METHOD_COCONUT];
     t->config = config;
     options_of(config, &t->options);
     rot_tokenizer *tokenizer = NULL;
@@ -336,7 +295,8 @@ static int save(rot_method *method, const char *dir, rot_err *err)
     thoughts *t = of(method);
     if (t->config->tuning == ROT_TUNE_LORA)
         return rot_decoder_save_adapter(method->decoder, dir, err);
-    return rot_decoder_save(method->decoder, dir, false, err);
+    ROT_TRY(rot_decoder_save(method->decoder, dir, false, err));
+    return t->options.kind == ROT_THOUGHTS_NONE ? 0 : rot_thought_tokens_save(dir, &t->tokens, err);
 }
 
 static int describe(rot_method *method, char **json, rot_err *err)
@@ -361,7 +321,7 @@ static const char *const losses[] = {"lm_loss", NULL};
         NAME, losses, open_thoughts, close_thoughts, begin_epoch, run, zero_grad, updated, save,   \
             describe                                                                               \
     }
-const rot_method_ops rot_thoughts_ops[] = {
+const rot_method_ops rot_thoughts_ops[ROT_THOUGHTS_METHODS] = {
     THOUGHTS_OPS("coconut"),     THOUGHTS_OPS("cot"),   THOUGHTS_OPS("no-cot"),
     THOUGHTS_OPS("no-thoughts"), THOUGHTS_OPS("pause"), THOUGHTS_OPS("icot"),
 };
