@@ -6,12 +6,9 @@
 
 // By rot_train_method.
 static const rot_method_ops *const rot_methods[] = {
-    [ROT_METHOD_ROT] = &rot_method_rot_ops,
-    [ROT_METHOD_COCONUT] = &rot_thoughts_ops[0],
-    [ROT_METHOD_COT] = &rot_thoughts_ops[1],
-    [ROT_METHOD_NO_COT] = &rot_thoughts_ops[2],
-    [ROT_METHOD_NO_THOUGHTS] = &rot_thoughts_ops[3],
-    [ROT_METHOD_PAUSE] = &rot_thoughts_ops[4],
+    [ROT_METHOD_ROT] = &rot_method_rot_ops,          [ROT_METHOD_COCONUT] = &rot_thoughts_ops[0],
+    [ROT_METHOD_COT] = &rot_thoughts_ops[1],         [ROT_METHOD_NO_COT] = &rot_thoughts_ops[2],
+    [ROT_METHOD_NO_THOUGHTS] = &rot_thoughts_ops[3], [ROT_METHOD_PAUSE] = &rot_thoughts_ops[4],
     [ROT_METHOD_ICOT] = &rot_thoughts_ops[5],
 };
 
