@@ -164,9 +164,10 @@ check-peers: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@BUILD=$(BUILD) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/peers
 
-# Open MPI and a Slurm of its own, in namespaces that end with the test.
+# Open MPI, a Slurm and a GlusterFS of its own, in namespaces that end with the test.
 check-cluster: deps
 	@tools/install-deps openmpi-bin slurmctld slurmd slurm-client munge iproute2 procps
+	@tools/install-deps glusterfs-server || echo "rotoscope: no GlusterFS: not tried"
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@BUILD=$(BUILD) tests/cluster/run
 

@@ -6,7 +6,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -70,11 +72,32 @@ static int write_full(int fd, const char *bytes, size_t n_bytes, const char *pat
     return 0;
 }
 
+void rot_fs_host(char out[72])
+{
+    memset(out, 0, 72);
+    gethostname(out, 71);
+    for (char *c = out; *c; c++)
+        if (*c == '/') *c = '_';
+}
+
+void rot_fs_unique(char out[112])
+{
+    char host[72];
+    uint32_t salt = 0;
+    rot_fs_host(host);
+    if (getrandom(&salt, sizeof salt, GRND_NONBLOCK) < 0) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        salt = (uint32_t)now.tv_nsec;
+    }
+    snprintf(out, 112, "%s-%ld-%08x", host, (long)getpid(), salt);
+}
+
 int rot_fs_tmp_name(const char *path, char *out, size_t capacity, rot_err *err)
 {
-    char host[65] = ""; // processes of two machines may have one pid
-    gethostname(host, sizeof host - 1);
-    if (snprintf(out, capacity, "%s.tmp.%s.%ld", path, host, (long)getpid()) >= (int)capacity)
+    char unique[112];
+    rot_fs_unique(unique);
+    if (snprintf(out, capacity, "%s.tmp.%s", path, unique) >= (int)capacity)
         ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);
     return 0;
 }
@@ -87,7 +110,7 @@ int rot_fs_write_atomic(const char *path, const void *bytes, size_t n_bytes, rot
         !S_ISREG(st.st_mode)) // a rename would put a file in a device's place
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: not a regular file", path);
     ROT_TRY(rot_fs_tmp_name(path, tmp, sizeof tmp, err));
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) return rot_err_errno(err, errno, "create", tmp);
     int rc = write_full(fd, bytes, n_bytes, tmp, err);
     if (rc == 0 && fsync(fd) < 0) rc = rot_err_errno(err, errno, "sync", tmp);

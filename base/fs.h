@@ -10,10 +10,14 @@
 
 // The whole file, with a NUL behind it; the caller frees *bytes. ROT_ERR_MISSING: no such file.
 int rot_fs_read(const char *path, char **bytes, size_t *n_bytes, rot_err *err);
-// Writes path.tmp.HOST.PID beside it, syncs, renames over `path`, syncs the folder: old or new,
-// never half.
+void rot_fs_host(char out[72]); // this host's name, without slashes
+// HOST-PID-RANDOM: part of the names of files that no other process writes. Pids are few, and
+// containers may share a host's name, hence the random part.
+void rot_fs_unique(char out[112]);
+// Writes path.tmp.UNIQUE beside it, syncs, renames over `path`, syncs the folder: old or new, never
+// half.
 int rot_fs_write_atomic(const char *path, const void *bytes, size_t n_bytes, rot_err *err);
-// path.tmp.HOST.PID: beside `path`, and no other process's on a shared file system.
+// path.tmp.UNIQUE: another name with every call.
 int rot_fs_tmp_name(const char *path, char *out, size_t capacity, rot_err *err);
 int rot_fs_mkdirs(const char *path, rot_err *err); // like mkdir -p
 int rot_fs_sync_dir(const char *path, rot_err *err);

@@ -34,14 +34,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 int cli_gc(int argc, char **argv)
 {
-    static const struct argp argp = {
-        options,
-        parse,
-        "ROOT",
-        "Shows (or removes) the stages that no dataset of a root names.",
-        cli_children,
-        0,
-        0};
+    static const struct argp argp = {options,
+                                     parse,
+                                     "ROOT",
+                                     "Shows (or removes) the stages that no dataset of a root "
+                                     "names, and what killed builds have left.",
+                                     cli_children,
+                                     0,
+                                     0};
     arguments a = {0};
     rot_err err = {0};
     char *text = NULL;
@@ -53,6 +53,9 @@ int cli_gc(int argc, char **argv)
         json_t *report = json_loads(text, 0, NULL), *stage;
         size_t i;
         json_array_foreach(json_object_get(report, "stages"), i, stage)
+            printf("%s  %lld bytes\n", json_string_value(json_object_get(stage, "path")),
+                   (long long)json_integer_value(json_object_get(stage, "bytes")));
+        json_array_foreach(json_object_get(report, "leftovers"), i, stage)
             printf("%s  %lld bytes\n", json_string_value(json_object_get(stage, "path")),
                    (long long)json_integer_value(json_object_get(stage, "bytes")));
         printf("%zu stages, %lld bytes%s\n", json_array_size(json_object_get(report, "stages")),

@@ -12,11 +12,13 @@
 #include "base/mem.h"
 #include "base/threads.h"
 #include "pipeline/build.h"
+#include "pipeline/claim.h"
 #include "pipeline/dataset.h"
 #include "pipeline/job.h"
 #include "pipeline/preflight.h"
 #include "pipeline/sink.h"
 #include "pipeline/stage_note.h"
+#include "pipeline/team.h"
 
 rot_build_options rot_build_options_default(void)
 {
@@ -68,11 +70,12 @@ static int find_sibling(const rot_job *job, const rot_stage_plan *plan, char dir
 static int transcode(const rot_job *job, const char *from_dir, const rot_stage_plan *plan,
                      rot_err *err)
 {
+    const char *owner = job->team ? rot_team_owner(job->team) : NULL;
     rot_stage *from = NULL;
     ROT_TRY(rot_stage_open(from_dir, &from, err));
     uint64_t bytes = rot_stage_get_info(from)->payload_bytes;
     int rc = rot_preflight_stage(job, plan, bytes, err);
-    if (rc == 0) rc = rot_stage_transcode(from, plan->dir, &plan->spec, err);
+    if (rc == 0) rc = rot_stage_transcode(from, plan->dir, &plan->spec, owner, err);
     rot_stage_close(&from);
     return rc;
 }
@@ -110,21 +113,29 @@ static int make_embeds(rot_job *job, const void *from, const rot_stage_plan *pla
 }
 
 // A kill may leave a .tmp beside what it became; once the stage is finished nobody goes on with it.
-static void sweep(const char *dir, bool all)
+// Another rank may be writing files of its own still: it does without a shard or stage.json.
+static void sweep(const char *dir, bool alone)
 {
     DIR *folder = opendir(dir);
     if (!folder) return;
-    for (struct dirent *e; (e = readdir(folder));)
-        if (strstr(e->d_name, ".tmp") && (all || !strncmp(e->d_name, "shard-", 6)))
+    for (struct dirent *e; (e = readdir(folder));) {
+        const char *tmp = strstr(e->d_name, ".tmp");
+        if (!tmp) continue;
+        if (alone || !strncmp(e->d_name, "shard-", 6) || !strncmp(e->d_name, "stage.json.", 11) ||
+            (tmp[4] == '.' && rot_owner_is_dead(tmp + 5)))
             unlinkat(dirfd(folder), e->d_name, 0);
+    }
     closedir(folder);
 }
 
 int rot_stage_conclude(const rot_job *job, rot_stage_plan *plan, rot_err *err)
 {
     uint8_t root[32];
-    ROT_TRY(rot_stage_finish(plan->dir, &plan->spec, root, err));
-    // Another rank may be writing the same stage.json.
+    int rc = rot_stage_finish(plan->dir, &plan->spec, root, err);
+    if (rc < 0) { // unless another rank did it meanwhile, and swept
+        if (!job->team || rot_stage_plan_refresh(plan, NULL) < 0 || !plan->done) return rc;
+        return 0;
+    }
     sweep(plan->dir, !job->team);
     return rot_stage_plan_refresh(plan, err);
 }
@@ -293,6 +304,7 @@ int rot_build(const rot_config *config, const rot_build_options *options, char *
         if (!plans) ROT_GO(rot_no_memory(err, 0, "plans"));
         ROT_GO(rot_build_splits(&job, ROT_BUILD_ALL, plans, &is_complete, err));
         ROT_GO(rot_dataset_write(config, plans, err));
+        rot_claims_clear(config->root); // of ranks that were killed
     }
     ROT_GO(rot_check_policies(config, plans, err));
     if (json) ROT_GO(rot_dataset_text(config, json, err));

@@ -172,7 +172,7 @@ done:
     if (rc == 0 && !plan->done) rc = rot_stage_conclude(&r->job, plan, err);
     if (rc < 0) return rc;
     rot_team_release(r->team, name);
-    rot_team_sweep(r->team, plan->folder);
+    rot_team_sweep_stage(r->team, plan->folder);
     return 1;
 }
 
@@ -208,14 +208,14 @@ static int publish(ranked *r, rot_err *err)
         if (rc) {
             ROT_TRY(rot_dataset_write(r->config, r->plans, err));
             rot_team_release(r->team, name);
-            // Whoever finished a stage may have been killed before its claims were swept.
-            for (int i = 0; i < r->config->n_splits; i++)
-                if (r->plans[i].n_stages == 3)
-                    rot_team_sweep(r->team, r->plans[i].stages[2].folder);
-            return 0;
+            break;
         }
         ROT_TRY(pause_a_little(r, "while another rank finishes", err));
     }
+    // Whoever finished a stage or the dataset may have been killed before its claims were swept.
+    for (int i = 0; i < r->config->n_splits; i++)
+        if (r->plans[i].n_stages == 3) rot_team_sweep_stage(r->team, r->plans[i].stages[2].folder);
+    rot_team_sweep_dataset(r->team, r->config->name);
     return 0;
 }
 
@@ -234,7 +234,7 @@ int rot_build_ranked(const rot_config *config, const rot_build_options *options,
     ROT_GO(is_prepared(&r, &complete, err));
     if (!complete || !rot_dataset_is_current(config, r.plans)) {
         ROT_GO(lock_root(&r, &lock, err));
-        ROT_GO(rot_team_open(config->root, ranks, stale, &r.team, err));
+        ROT_GO(rot_team_open(config->root, config->name, ranks, stale, &r.team, err));
         r.job.team = r.team;
         ROT_GO(prepare_or_wait(&r, err));
         if (options->prepare_only) goto done;

@@ -1,5 +1,6 @@
 #include "pipeline/claim.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fs.h"
 
 enum { NOTE_BYTES = 2048 }; // written whole, so that a reader sees one note or another
 
@@ -22,11 +24,11 @@ static double mtime_of(const struct stat *st)
 static bool write_note(int fd, const rot_claim_note *note)
 {
     char bytes[NOTE_BYTES + 1];
-    json_t *json =
-        json_pack("{s:s, s:s, s:I, s:i, s:i, s:s, s:I, s:I, s:f, s:s}", "owner", note->owner,
-                  "host", note->host, "pid", (json_int_t)note->pid, "rank", note->rank, "ranks",
-                  note->ranks, "launcher", note->launcher, "row", (json_int_t)note->row, "rows",
-                  (json_int_t)note->rows, "rate", note->rate, "error", note->error);
+    json_t *json = json_pack("{s:s, s:s, s:I, s:i, s:i, s:s, s:s, s:I, s:I, s:f, s:s}", "owner",
+                             note->owner, "host", note->host, "pid", (json_int_t)note->pid, "rank",
+                             note->rank, "ranks", note->ranks, "launcher", note->launcher,
+                             "dataset", note->dataset, "row", (json_int_t)note->row, "rows",
+                             (json_int_t)note->rows, "rate", note->rate, "error", note->error);
     char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
     json_decref(json);
     bool good = text && snprintf(bytes, sizeof bytes, "%-*s\n", NOTE_BYTES - 1, text) == NOTE_BYTES;
@@ -64,6 +66,7 @@ int rot_claim_read(const char *path, rot_claim_note *out, double *mtime, rot_err
     read_text(json, "owner", out->owner, sizeof out->owner);
     read_text(json, "host", out->host, sizeof out->host);
     read_text(json, "launcher", out->launcher, sizeof out->launcher);
+    read_text(json, "dataset", out->dataset, sizeof out->dataset);
     read_text(json, "error", out->error, sizeof out->error);
     if (strchr(out->owner, '/')) out->owner[0] = 0; // it becomes part of a file's name
     out->pid = (long)json_integer_value(json_object_get(json, "pid"));
@@ -76,13 +79,32 @@ int rot_claim_read(const char *path, rot_claim_note *out, double *mtime, rot_err
     return 0;
 }
 
+// A process that has ended stays a while, until its parent asks for its exit code.
+static bool is_zombie(long pid)
+{
+    char path[40], text[512];
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+    if (fd >= 0) close(fd);
+    text[n > 0 ? n : 0] = 0;
+    const char *name_end = strrchr(text, ')'); // PID (NAME) STATE
+    return name_end && (name_end[1] && (name_end[2] == 'Z' || name_end[2] == 'X'));
+}
+
+bool rot_owner_is_dead(const char *owner)
+{
+    char host[72];
+    rot_fs_host(host);
+    size_t n = strlen(host);
+    if (strncmp(owner, host, n) || owner[n] != '-') return false;
+    long pid = strtol(owner + n + 1, NULL, 10);
+    return pid > 0 && ((kill((pid_t)pid, 0) < 0 && errno == ESRCH) || is_zombie(pid));
+}
+
 bool rot_claim_is_stale(const rot_claim_note *note, double mtime, double now, double stale_seconds)
 {
-    char host[72] = "";
-    if (note->error[0] || now - mtime > stale_seconds) return true;
-    gethostname(host, sizeof host - 1);
-    return note->pid > 0 && !strcmp(host, note->host) && kill((pid_t)note->pid, 0) < 0 &&
-           errno == ESRCH;
+    return note->error[0] || now - mtime > stale_seconds || rot_owner_is_dead(note->owner);
 }
 
 // A new file of our own takes the stale one's place, for its owner may wake up and beat again.
@@ -149,6 +171,17 @@ void rot_claim_release(rot_claim *claim)
     close(claim->fd); // first, or NFS leaves a .nfs file
     claim->fd = -1;
     if (ours) unlink(claim->path);
+}
+
+void rot_claims_clear(const char *root)
+{
+    char path[4200];
+    if (rot_fs_join(path, sizeof path, root, ".rotoscope/claims", NULL) < 0) return;
+    DIR *dir = opendir(path);
+    if (!dir) return;
+    for (struct dirent *e; (e = readdir(dir));)
+        if (e->d_name[0] != '.') unlinkat(dirfd(dir), e->d_name, 0);
+    closedir(dir);
 }
 
 void rot_claim_give_up(rot_claim *claim, const char *error)

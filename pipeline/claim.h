@@ -12,8 +12,9 @@
 
 // What the file says.
 typedef struct rot_claim_note {
-    char owner[112]; // HOST-PID-XXXX: one process, ever; part of its unfinished shards' names
+    char owner[112]; // rot_fs_unique: one process, ever; part of its unfinished shards' names
     char host[72], launcher[32], error[512]; // error: why its owner gave up, else ""
+    char dataset[104];                       // that its owner builds
     long pid;
     int rank, ranks;
     uint64_t row, rows; // done, and to do
@@ -37,6 +38,8 @@ int rot_claim_take(const char *path, const rot_claim_note *note, double now, dou
 double rot_claim_beat(rot_claim *claim);
 // Removes the file if it is still ours.
 void rot_claim_release(rot_claim *claim);
+// Removes all claims of a root. For one who has the root to himself.
+void rot_claims_clear(const char *root);
 // Leaves the file with the reason, for `status` and for those who wait for it.
 void rot_claim_give_up(rot_claim *claim, const char *error);
 
@@ -45,5 +48,8 @@ int rot_claim_read(const char *path, rot_claim_note *out, double *mtime, rot_err
 // Whether its owner can be taken to be at work no more.
 bool rot_claim_is_stale(const rot_claim_note *note, double mtime, double now,
                         double stale_seconds);
+
+// True if the process of that name ran on this host and has ended.
+bool rot_owner_is_dead(const char *owner);
 
 #endif

@@ -1,4 +1,5 @@
-// Stages that no dataset of a root names, shown or removed.
+// Stages that no dataset of a root names, and what kills have left beside finished files: shown or
+// removed.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include "base/err.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "pipeline/claim.h"
 #include "pipeline/roots.h"
 #include "rotoscope/build.h"
 
@@ -78,13 +80,44 @@ done:
     return rc;
 }
 
+// What writers have left that nobody goes on with: .tmp files, and those that an NFS client which
+// is gone has kept under another name. The root itself may hold files of its user.
+static bool is_leftover(const char *name, bool in_root)
+{
+    if (in_root) return strstr(name, ".json.tmp.") || strstr(name, ".yaml.tmp.");
+    const char *tmp = strstr(name, ".tmp");
+    return !strncmp(name, ".nfs", 4) || (tmp && (!tmp[4] || tmp[4] == '.'));
+}
+
+static int collect_leftovers(const char *dir, bool in_root, bool remove, json_t *list,
+                             uint64_t *total, rot_err *err)
+{
+    int rc = 0;
+    DIR *folder = opendir(dir);
+    if (!folder) return errno == ENOENT ? 0 : rot_err_errno(err, errno, "open folder", dir);
+    for (struct dirent *e; rc == 0 && (e = readdir(folder));) {
+        struct stat st;
+        char path[4500];
+        if (!is_leftover(e->d_name, in_root)) continue;
+        if (fstatat(dirfd(folder), e->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode)) continue;
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (remove && unlink(path) < 0 && errno != ENOENT)
+            rc = rot_err_errno(err, errno, "remove", path);
+        *total += (uint64_t)st.st_size;
+        json_array_append_new(
+            list, json_pack("{s:s, s:I}", "path", path, "bytes", (json_int_t)st.st_size));
+    }
+    closedir(folder);
+    return rc;
+}
+
 int rot_gc(const char *root, bool remove, char **json, rot_err *err)
 {
     char path[4200];
     int rc = 0, lock = -1;
     uint64_t total = 0;
     rot_names stages = {0};
-    json_t *named = json_object(), *list = json_array(), *out = NULL;
+    json_t *named = json_object(), *list = json_array(), *left = json_array(), *out = NULL;
     if (!rot_fs_is_dir(root)) ROT_FAIL_GO(err, ROT_ERR_MISSING, "%s: no such root", root);
     snprintf(path, sizeof path, "%s/.rotoscope/lock", root);
     if (remove && rot_fs_is_file(path)) { // a build under way names its stages only at its end
@@ -95,15 +128,22 @@ int rot_gc(const char *root, bool remove, char **json, rot_err *err)
     ROT_GO(collect_named(root, named, err));
     ROT_GO(rot_root_stages(root, &stages, err));
     for (int i = 0; i < stages.n; i++) {
-        if (json_object_get(named, strrchr(stages.names[i], '/') + 1)) continue;
+        if (json_object_get(named, strrchr(stages.names[i], '/') + 1)) {
+            ROT_GO(collect_leftovers(stages.names[i], false, remove, left, &total, err));
+            continue;
+        }
         uint64_t bytes = folder_bytes(stages.names[i]);
         total += bytes;
         if (remove) ROT_GO(remove_folder(stages.names[i], err));
         json_array_append_new(
             list, json_pack("{s:s, s:I}", "path", stages.names[i], "bytes", (json_int_t)bytes));
     }
-    out =
-        json_pack("{s:b, s:I, s:O}", "removed", remove, "bytes", (json_int_t)total, "stages", list);
+    snprintf(path, sizeof path, "%s/.rotoscope", root);
+    ROT_GO(collect_leftovers(path, false, remove, left, &total, err));
+    ROT_GO(collect_leftovers(root, true, remove, left, &total, err));
+    if (remove) rot_claims_clear(root);
+    out = json_pack("{s:b, s:I, s:O, s:O}", "removed", remove, "bytes", (json_int_t)total, "stages",
+                    list, "leftovers", left);
     *json = out ? json_dumps(out, JSON_INDENT(2)) : NULL;
     if (!*json) rc = rot_no_memory(err, 0, "gc");
 done:
@@ -111,6 +151,7 @@ done:
     rot_names_free(&stages);
     json_decref(named);
     json_decref(list);
+    json_decref(left);
     json_decref(out);
     return rc;
 }

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,28 +26,6 @@ struct rot_team {
     bool beating, stop;
     rot_claim held[MAX_HELD]; // [0] is its own
 };
-
-// A name that no other process has: pids are few, and containers may share a host's name.
-static void name_owner(rot_claim_note *note)
-{
-    unsigned short salt = 0;
-    gethostname(note->host, sizeof note->host - 1);
-    for (char *c = note->host; *c; c++)
-        if (*c == '/') *c = '_';
-    if (getrandom(&salt, sizeof salt, GRND_NONBLOCK) < 0) salt = (unsigned short)time(NULL);
-    note->pid = (long)getpid();
-    snprintf(note->owner, sizeof note->owner, "%s-%ld-%04x", note->host, note->pid, salt);
-}
-
-bool rot_owner_is_dead(const char *owner)
-{
-    char host[72] = "";
-    gethostname(host, sizeof host - 1);
-    size_t n = strlen(host);
-    if (strncmp(owner, host, n) || owner[n] != '-') return false;
-    long pid = strtol(owner + n + 1, NULL, 10);
-    return pid > 0 && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
-}
 
 static void *beat(void *user)
 {
@@ -80,8 +57,8 @@ static int start_beating(rot_team *team, rot_err *err)
     return 0;
 }
 
-int rot_team_open(const char *root, const rot_ranks *ranks, double stale_seconds, rot_team **out,
-                  rot_err *err)
+int rot_team_open(const char *root, const char *dataset, const rot_ranks *ranks,
+                  double stale_seconds, rot_team **out, rot_err *err)
 {
     int rc = 0;
     char path[4400];
@@ -94,7 +71,10 @@ int rot_team_open(const char *root, const rot_ranks *ranks, double stale_seconds
     pthread_cond_init(&team->wake, NULL);
     for (int i = 0; i < MAX_HELD; i++) team->held[i].fd = -1;
     rot_claim_note *note = &team->held[0].note;
-    name_owner(note);
+    rot_fs_unique(note->owner);
+    rot_fs_host(note->host);
+    note->pid = (long)getpid();
+    snprintf(note->dataset, sizeof note->dataset, "%.100s", dataset);
     note->rank = ranks->rank;
     note->ranks = ranks->size;
     snprintf(note->launcher, sizeof note->launcher, "%s", ranks->launcher);
@@ -227,15 +207,51 @@ int rot_team_look(rot_team *team, const char *name)
     return stale ? 0 : 1;
 }
 
-void rot_team_sweep(rot_team *team, const char *folder)
+// True for WHAT.THING, and for the note of it that a kill has left, WHAT.THING.tmp.OWNER.
+static bool is_claim_on(const char *name, const char *what, const char *thing)
+{
+    size_t n = strlen(what), m = strlen(thing);
+    if (strncmp(name, what, n) || name[n] != '.' || strncmp(name + n + 1, thing, m)) return false;
+    name += n + 1 + m;
+    return !*name || !strncmp(name, ".tmp.", 5);
+}
+
+static bool is_of_stage(rot_team *team, const char *name, const char *folder)
+{
+    (void)team;
+    size_t n = strlen(folder);
+    return (!strncmp(name, folder, n) && name[n] == '.') || is_claim_on(name, "finish", folder);
+}
+
+static bool is_of_dataset(rot_team *team, const char *name, const char *dataset)
+{
+    char path[4400];
+    double mtime;
+    rot_claim_note note;
+    if (is_claim_on(name, "prepare", dataset) || is_claim_on(name, "finish", dataset)) return true;
+    path_of(team, name, path);
+    if (strncmp(name, "rank.", 5) || rot_claim_read(path, &note, &mtime, NULL) < 0) return false;
+    return !strcmp(note.dataset, dataset) || rot_team_look(team, name) == 0;
+}
+
+static void sweep(rot_team *team, const char *of,
+                  bool (*is_of)(rot_team *team, const char *name, const char *of))
 {
     DIR *dir = opendir(team->dir);
-    size_t n = strlen(folder);
     if (!dir) return;
-    for (struct dirent *e; (e = readdir(dir));) {
-        if (e->d_name[0] == '.') continue;
-        bool finished = !strncmp(e->d_name, folder, n) && e->d_name[n] == '.';
-        if (finished || rot_team_look(team, e->d_name) == 0) unlinkat(dirfd(dir), e->d_name, 0);
-    }
+    for (struct dirent *e; (e = readdir(dir));)
+        if (e->d_name[0] != '.' && is_of(team, e->d_name, of)) unlinkat(dirfd(dir), e->d_name, 0);
     closedir(dir);
+}
+
+void rot_team_sweep_stage(rot_team *team, const char *folder)
+{
+    sweep(team, folder, is_of_stage);
+}
+
+void rot_team_sweep_dataset(rot_team *team, const char *dataset)
+{
+    char name[101]; // as claims have it
+    snprintf(name, sizeof name, "%.100s", dataset);
+    sweep(team, name, is_of_dataset);
 }

@@ -8,9 +8,10 @@
 
 typedef struct rot_team rot_team;
 
-// Makes ROOT/.rotoscope/claims and this rank's own claim, "rank.OWNER". stale_seconds > 0.
-int rot_team_open(const char *root, const rot_ranks *ranks, double stale_seconds, rot_team **out,
-                  rot_err *err);
+// Makes ROOT/.rotoscope/claims and this rank's own claim, "rank.OWNER". `dataset` is what it
+// builds; stale_seconds > 0.
+int rot_team_open(const char *root, const char *dataset, const rot_ranks *ranks,
+                  double stale_seconds, rot_team **out, rot_err *err);
 // Releases what is held; if `error` is not NULL, leaves the work's claims with that as the reason.
 void rot_team_close(rot_team **team, const char *error);
 
@@ -27,9 +28,10 @@ void rot_team_release(rot_team *team, const char *name);
 bool rot_team_gave_up(rot_team *team, const char *name, rot_claim_note *out);
 // 1: `name` is held by one who is at work; 0: by one who is not any more; -1: by nobody.
 int rot_team_look(rot_team *team, const char *name);
-// Removes the claims on stage `folder`, which is finished, and those of ranks that are gone.
-void rot_team_sweep(rot_team *team, const char *folder);
-// True if the process of that name ran on this host and has ended.
-bool rot_owner_is_dead(const char *owner);
+// Removes the claims on stage `folder`, which is finished.
+void rot_team_sweep_stage(rot_team *team, const char *folder);
+// The same for `dataset`, and the claims of its ranks, of which none is needed any more; those of
+// other datasets' ranks that are gone, too.
+void rot_team_sweep_dataset(rot_team *team, const char *dataset);
 
 #endif

@@ -22,14 +22,13 @@ static int complete(rot_shard_writer *w, rot_err *err)
     ROT_TRY(rc);
     ROT_TRY(rot_writer_pwrite(w, meta, sizeof meta, 0, err));
     if (ftruncate(w->fd, (off_t)(at + n_tail)) < 0)
-        return rot_writer_errno(w, errno, "truncate", err);
-    rc = fsync(w->fd) < 0 ? rot_writer_errno(w, errno, "sync", err) : 0;
+        rc = rot_writer_errno(w, errno, "truncate", err);
+    if (rc == 0 && fsync(w->fd) < 0) rc = rot_writer_errno(w, errno, "sync", err);
     int fd = w->fd;
     w->fd = -1;
     // A network file system may tell of a failed write only here.
     if (close(fd) < 0 && rc == 0) rc = rot_err_errno(err, errno, "close", w->tmp);
-    // The kernel forgets what it could not write, and would show it until memory is short.
-    if (rc < 0) unlink(w->tmp);
+    w->spoilt = rc < 0;
     return rc;
 }
 
@@ -75,6 +74,7 @@ static int publish(rot_shard_writer *w, rot_err *err)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: published with %zu of %llu rows", w->path,
                  w->ledger.now.n_rows, (unsigned long long)w->ledger.n_rows);
     ROT_TRY(complete(w, err));
+    w->spoilt = w->near[0]; // until it is published: nobody looks for it on scratch
     ROT_TRY(bring_near(w, err));
     if (take_name(w->near[0] ? w->near : w->tmp, w->path) < 0) {
         int error = errno;
@@ -95,7 +95,7 @@ static int publish(rot_shard_writer *w, rot_err *err)
 int rot_shard_writer_publish(rot_shard_writer **writer, rot_err *err)
 {
     int rc = publish(*writer, err);
-    if (rc < 0) rot_shard_writer_close(writer); // the .tmp stays, cut at its last commit
+    if (rc < 0) rot_shard_writer_close(writer); // which throws a spoilt .tmp away
     rot_writer_free(writer);
     return rc;
 }

@@ -5,11 +5,12 @@
 #include "shards/stage.h"
 
 static int transcode_shard(rot_stage *from, const char *dir, const rot_stage_spec *spec,
-                           uint32_t number, rot_err *err)
+                           uint32_t number, const char *owner, rot_err *err)
 {
     rot_shard_writer *writer = NULL;
     uint64_t first, n, row;
-    int rc = rot_shard_writer_open(dir, spec, number, NULL, &writer, &row, err);
+    ROT_TRY(rot_shard_adopt(dir, NULL, number, owner, NULL, err));
+    int rc = rot_shard_writer_open(dir, spec, number, owner, &writer, &row, err);
     if (rc == ROT_ERR_NOT_FOUND) return 0; // published by an earlier run
     ROT_TRY(rc);
     rot_shard_range(spec, number, &first, &n);
@@ -24,7 +25,8 @@ done:
     return rc;
 }
 
-int rot_stage_transcode(rot_stage *from, const char *dir, const rot_stage_spec *spec, rot_err *err)
+int rot_stage_transcode(rot_stage *from, const char *dir, const rot_stage_spec *spec,
+                        const char *owner, rot_err *err)
 {
     uint8_t root[32];
     ROT_TRY(rot_spec_check(spec, err));
@@ -32,7 +34,7 @@ int rot_stage_transcode(rot_stage *from, const char *dir, const rot_stage_spec *
         memcmp(spec->fingerprint, from->spec.fingerprint, 32))
         ROT_FAIL(err, ROT_ERR_USAGE, "%s has other content than %s is to have", from->dir, dir);
     for (uint32_t i = 0; i < rot_shard_count(spec); i++)
-        ROT_TRY(transcode_shard(from, dir, spec, i, err));
+        ROT_TRY(transcode_shard(from, dir, spec, i, owner, err));
     ROT_TRY(rot_stage_finish(dir, spec, root, err));
     if (memcmp(root, from->root, 32) != 0)
         ROT_FAIL(err, ROT_ERR_CORRUPT, "%s: transcoded from %s, and the roots differ", dir,

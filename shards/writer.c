@@ -30,7 +30,7 @@ static int write_pieces(rot_shard_writer *writer, struct iovec *pieces, int n, u
         ssize_t done = pwritev(writer->fd, pieces, n, (off_t)offset);
         if (done < 0 && errno == EINTR) continue;
         if (done <= 0) {
-            writer->failed = true;
+            writer->failed = writer->spoilt = true;
             return rot_writer_errno(writer, done < 0 ? errno : ENOSPC, "write", err);
         }
         offset += (uint64_t)done;
@@ -146,11 +146,18 @@ void rot_writer_free(rot_shard_writer **writer)
 
 void rot_shard_writer_close(rot_shard_writer **writer)
 {
-    if (!*writer) return;
+    rot_shard_writer *w = *writer;
+    if (!w) return;
     // What lies behind the last whole unit would be cut off by the next open too.
-    if ((*writer)->fd >= 0 &&
-        ftruncate((*writer)->fd, (off_t)((*writer)->ledger.committed.next_page * ROT_PAGE)) < 0)
-        unlink((*writer)->tmp);
+    bool spoilt = w->spoilt;
+    off_t size = (off_t)(w->ledger.committed.next_page * ROT_PAGE);
+    if (w->fd >= 0 && !spoilt && ftruncate(w->fd, size) < 0) spoilt = true;
+    // A network file system may tell of a failed write only here.
+    if (w->fd >= 0 && close(w->fd) < 0) spoilt = true;
+    w->fd = -1;
+    // After a failed write the kernel may show bytes that it has not kept: nobody goes on with
+    // them.
+    if (spoilt) unlink(w->tmp);
     rot_writer_free(writer);
 }
 
@@ -241,7 +248,10 @@ int rot_shard_writer_open_scratch(const char *dir, const char *scratch, const ro
     *out = w;
     w = NULL;
 done:
-    rot_writer_free(&w);
+    if (w && w->spoilt)
+        rot_shard_writer_close(&w);
+    else
+        rot_writer_free(&w);
     return rc;
 }
 

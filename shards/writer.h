@@ -13,7 +13,8 @@ struct rot_shard_writer {
     rot_ledger ledger; // its rows are those written; a block that is open comes on top
     rot_codecs *codecs;
     int fd;
-    bool failed; // a write failed: nothing more goes in
+    bool failed; // nothing more goes in
+    bool spoilt; // a write or sync failed: what the file holds is not known any more
     char dir[PATH_MAX], path[PATH_MAX], tmp[PATH_MAX];
     char near[PATH_MAX]; // the .tmp's name in dir if it lies on scratch, else ""
     rot_packer packer; // the open block

@@ -170,7 +170,8 @@ typedef void rot_verify_report(void *user, const char *path, uint64_t row, const
 int rot_stage_verify(const char *dir, rot_verify_report *report, void *user, rot_err *err);
 
 // Writes the records of `from` under another layout (same content, same root) into `dir`.
-int rot_stage_transcode(rot_stage *from, const char *dir, const rot_stage_spec *spec, rot_err *err);
+int rot_stage_transcode(rot_stage *from, const char *dir, const rot_stage_spec *spec,
+                        const char *owner, rot_err *err);
 
 /* ---- repair ---------------------------------------------------------------------------------- */
 

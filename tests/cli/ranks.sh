@@ -75,7 +75,6 @@ for n in 2 8 3; do
 done
 launch killed 4
 join 0
-rm -f out-killed/.rotoscope/claims/* # of those killed after the end
 same killed
 
 # A build alone takes up what killed ranks have left.
@@ -85,7 +84,6 @@ sleep 0.5
 kill -9 $pids 2>/dev/null
 join "0 137"
 expect 0 "" rotoscope build -q --threads 1 -c alone.yaml
-rm -rf out-alone/.rotoscope/claims/* # nobody needs them
 same alone
 
 # SIGUSR1: the commit unit is finished, exit 75, the next run goes on where it stood.
@@ -98,6 +96,21 @@ join "0 75"
 launch drained 3
 join 0
 same drained
+
+# What killed ones have left beside a finished dataset is collected by gc.
+cp -r out-drained out-left
+stage=$(find out-left/stages -path '*embeds*' -name 'shard-00001.mdb' | head -n 1)
+cp "$stage" "$stage.there-1-0.tmp"
+echo '{}' >"${stage%/*}/stage.json.tmp.there-1-0"
+echo '{}' >out-left/.rotoscope/memo.json.tmp.there-1-0
+echo '{}' >out-left/drained.json.tmp.there-1-0
+echo 'mine' >out-left/mine.tmp
+echo '{}' >out-left/.rotoscope/claims/prepare.drained
+expect 0 "shard-00001.mdb.there-1-0.tmp" rotoscope gc out-left
+expect 0 "stage.json.tmp.there-1-0" rotoscope gc --remove out-left
+[ "$(find out-left -name '*.tmp*')" = out-left/mine.tmp ] || fail "gc leaves $(find out-left -name '*.tmp*')"
+[ -z "$(ls -A out-left/.rotoscope/claims)" ] || fail "gc leaves claims"
+expect 0 "" rotoscope verify -q out-left
 
 # status: who works on what, who is gone, how to go on.
 fresh seen
@@ -119,8 +132,19 @@ expect 0 " stale " rotoscope status out-seen
 expect 0 "to go on: rotoscope build" rotoscope status out-seen
 launch seen 2
 join 0
-rm -f out-seen/.rotoscope/claims/*
 same seen
+
+# A killed rank is known to be gone at once, even if whoever started it has not asked for its exit code.
+fresh unasked
+launch unasked 2 --stale 3000
+sleep 0.3
+set -- $pids
+kill -9 "$1" || fail "no rank to kill"
+tries=0
+while [ ! -e out-unasked/unasked.json ] && [ $((tries += 1)) -lt 600 ]; do sleep 0.1; done
+[ -e out-unasked/unasked.json ] || { fail "a killed rank is waited for"; kill -9 "$2"; }
+join "0 137"
+same unasked
 
 # The first rank is stopped while it prepares or encodes; the others take its work over and finish; it wakes
 # up, finishes too: the same store.
@@ -139,7 +163,6 @@ for delay in 0.05 0.3 0.5; do
     kill -CONT "$sleeper"
     pids=$sleeper
     join 0
-    rm -f out-asleep/.rotoscope/claims/* # of one who slept through the sweep
     same asleep
 done
 

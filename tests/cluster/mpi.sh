@@ -1,7 +1,7 @@
 #!/bin/bash
 # Open MPI with more ranks than processors, one of them killed.
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
-command -v mpirun >/dev/null || exit 77
+command -v mpirun >/dev/null || { echo "no mpirun"; exit 77; }
 if [ "${1:-}" != --in ]; then
     exec unshare -n -m -p -i --fork --kill-child --mount-proc bash "$TOP/tests/cluster/mpi.sh" --in
 fi

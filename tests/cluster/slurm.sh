@@ -2,7 +2,7 @@
 # A Slurm of one controller and two nodes in namespaces of its own, and what submit writes run by it: an array
 # with a task killed by 9, one requeued by exit 75, and a node set down while its program runs on.
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
-command -v slurmctld >/dev/null && command -v munged >/dev/null || exit 77
+command -v slurmctld >/dev/null && command -v munged >/dev/null || { echo "no Slurm with munge"; exit 77; }
 if [ "${1:-}" != --in ]; then
     exec unshare -n -m -p -u -i --fork --kill-child --mount-proc bash "$TOP/tests/cluster/slurm.sh" --in
 fi
@@ -78,6 +78,21 @@ expect 0 "" rotoscope submit -c plain.yaml --launcher slurm --array '4%4' --go
 finished 90
 same plain
 expect 2 "MaxArraySize" rotoscope submit -c plain.yaml --launcher slurm --array 1002
+
+# The same program in a step over both nodes; and in the steps of an array's tasks, ranks of one build.
+fresh step
+expect 0 "" srun --mpi=none -n 8 "$ROTOSCOPE" build -q --threads 1 -c step.yaml
+same step
+fresh steps
+cat >steps.sbatch <<END
+#!/bin/bash
+#SBATCH --ntasks=4 --array=3-5:2 --output=steps-%a.log
+srun --mpi=none "$ROTOSCOPE" build --threads 1 -c "$PWD/steps.yaml"
+END
+expect 0 "" sbatch steps.sbatch
+finished 90
+same steps
+grep -q "rank 0 of 8 (Slurm array of steps)" steps-*.log || fail "other ranks: $(cat steps-*.log)"
 
 # One task's program killed by 9, one told to drain: exit 75, requeued.
 fresh hurt

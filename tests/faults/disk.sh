@@ -6,6 +6,7 @@
 . "$TOP/tests/cli/build_lib.sh"
 . "$TOP/tests/faults/lib.sh"
 faults io
+faults late
 faults reader
 
 rows 64 >rows.jsonl

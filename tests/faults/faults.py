@@ -1,6 +1,6 @@
 """Faults on a whole store: kills, failing calls, damage, power failures. Standard library alone.
 
-usage: faults.py kill|io|damage|power|reader    in an empty folder, with ROTOSCOPE, TOP, SHIM set
+usage: faults.py kill|io|late|damage|power|reader    in an empty folder, with ROTOSCOPE, TOP, SHIM set
 
 Each case ends with the same question: is the finished store, byte for byte of its shards and
 stage.json, the one that an undisturbed build makes? ROT_FAULTS=full runs many more cases.
@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -231,6 +232,50 @@ def fail_calls():
     print(f"failing calls: {len(cases)} builds and repairs ({failed} builds said so), all ended well")
 
 
+def fail_commits():
+    """A disk that is full as late as at fsync or close: that shard is not published, its .tmp is thrown away."""
+    wanted, _ = undisturbed()
+    here = os.path.realpath(".")
+    ways = {"alone": ([], {}), "rank": ([], {"RANK": "0", "WORLD_SIZE": "1"}),
+            "scratch": (["--scratch", "near"], {"RANK": "0", "WORLD_SIZE": "1"})}
+    calls = [(call, number) for call in ("pwritev", "fsync", "close")
+             for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO)]
+    cases = [(way, call, number, n) for way in ways for call, number in calls for n in (1, 4, 8)]
+    if not FULL:
+        cases = [c for i, c in enumerate(cases) if i % 8 == 0] + [("scratch", "fsync", errno.ENOSPC, 2),
+                                                                  ("scratch", "close", errno.EDQUOT, 2)]
+    failed = 0
+    for way, call, number, n in cases:
+        what = f"{way}: {call} number {n} gives {errno.errorcode[number]}"
+        flags, env = ways[way]
+        shutil.rmtree("out", ignore_errors=True)
+        env = {**env, "LD_PRELOAD": SHIM, "FAULTS_ROOT": here, "FAULTS_ONLY": "shard-",
+               "FAULTS_FAIL": f"{call}:{number}:{n}"}
+        p = run("build", "-q", "-c", "d.yaml", *flags, env=env)
+        check_whole(wanted, what)
+        if p.returncode:
+            failed += 1
+            expect(1, p)
+            words = {errno.EIO: "nput/output", errno.ENOSPC: "pace", errno.EDQUOT: "uota"}[number]
+            path = next((w for w in re.findall(r"[^ :']*shard-[0-9]+[^ :']*", p.stderr)), "")
+            if words not in p.stderr or not path:
+                sys.exit(f"{what}: it says {p.stderr}")
+            shard = re.sub(r"\.mdb.*", ".mdb", os.path.basename(path))
+            stage, name = (shard.split(".", 1) if not shard.startswith("shard-")
+                           else (os.path.basename(os.path.dirname(path)), shard))
+            left = [f for folder in (f"out/stages/{stage}", "near") if os.path.isdir(folder)
+                    for f in os.listdir(folder) if name in f and (stage in f or folder != "near")]
+            if left:
+                sys.exit(f"{what}: {left} is left of {path}")
+        check_finished(wanted, what)
+        left = [f for folder, _, names in os.walk(".") for f in names if ".tmp" in f]
+        if left:
+            sys.exit(f"{what}: the next build leaves {left}")
+    if failed < len(cases) * 2 // 3:
+        sys.exit(f"only {failed} of {len(cases)} builds failed: is the shim loaded?")
+    print(f"late errors: {failed} of {len(cases)} builds failed, none published, all finished by the next")
+
+
 # ---- power failure: a model of a disk, fed with the log of what the program did ---------------------
 
 
@@ -421,4 +466,4 @@ def reader():
 
 
 if __name__ == "__main__":
-    {"kill": kill, "io": fail_calls, "damage": damage_all, "power": power, "reader": reader}[sys.argv[1]]()
+    {"kill": kill, "io": fail_calls, "late": fail_commits, "damage": damage_all, "power": power, "reader": reader}[sys.argv[1]]()

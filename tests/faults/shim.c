@@ -1,7 +1,8 @@
 // Preloaded into the program by tests/faults/faults.py: makes the n-th call of a kind fail, and
 // logs what changes the files below a folder, so that a power failure can be replayed from the log.
 //   FAULTS_ROOT=DIR         files below it, by absolute path
-//   FAULTS_FAIL=OP:ERRNO:N  the N-th OP fails: open write pwritev ftruncate fsync link rename
+//   FAULTS_FAIL=OP:ERRNO:N  the N-th OP fails: open write pwritev ftruncate fsync close link rename
+//   FAULTS_ONLY=WORD        count only files with it in their path
 //   FAULTS_LOG=FILE         a record per call: a line "OP FILE_ID OFFSET LENGTH PATH PATH2" with
 //                           tabs between, paths relative to the root; then LENGTH bytes of data
 #include <dlfcn.h>
@@ -18,7 +19,7 @@
 #include <unistd.h>
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static char root[PATH_MAX], fail_op[16];
+static char root[PATH_MAX], fail_op[16], only[64];
 static size_t n_root;
 static int fail_errno, fail_at, log_fd = -1;
 
@@ -29,6 +30,7 @@ __attribute__((constructor)) static void begin(void)
     const char *r = getenv("FAULTS_ROOT"), *f = getenv("FAULTS_FAIL"), *l = getenv("FAULTS_LOG");
     if (r) n_root = (size_t)snprintf(root, sizeof root, "%s", r);
     if (f && sscanf(f, "%15[^:]:%d:%d", fail_op, &fail_errno, &fail_at) != 3) fail_at = 0;
+    if (getenv("FAULTS_ONLY")) snprintf(only, sizeof only, "%s", getenv("FAULTS_ONLY"));
     if (l) log_fd = REAL(open)(l, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 }
 
@@ -77,7 +79,7 @@ static void put(char op, unsigned long long file, long long offset, const void *
 // With the mutex held: this call is the one that is to fail.
 static int fails(const char *op, const char *path)
 {
-    if (!path || !fail_at || strcmp(op, fail_op) || --fail_at) return 0;
+    if (!path || !strstr(path, only) || !fail_at || strcmp(op, fail_op) || --fail_at) return 0;
     errno = fail_errno;
     return 1;
 }
@@ -152,6 +154,21 @@ int fsync(int fd)
     int is_dir = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
     int rc = fails("fsync", ours) ? -1 : REAL(fsync)(fd);
     if (ours && rc == 0) put(is_dir ? 'D' : 'S', inode(fd), 0, "", 0, ours, "");
+    pthread_mutex_unlock(&mutex);
+    return rc;
+}
+
+// The descriptor is gone even if this fails.
+int close(int fd)
+{
+    char full[PATH_MAX];
+    pthread_mutex_lock(&mutex);
+    const char *ours = of_fd(fd, full);
+    struct stat st;
+    int writable = (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY, is_file;
+    is_file = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    int rc = REAL(close)(fd);
+    if (is_file && writable && fails("close", ours)) rc = -1;
     pthread_mutex_unlock(&mutex);
     return rc;
 }

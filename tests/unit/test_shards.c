@@ -278,7 +278,7 @@ static void transcoding_there_and_back_keeps_the_root(void **state)
         spec.layout = (rot_stage_layout){ways[i], i == 1 ? 96 : 64, 16};
         snprintf(to, sizeof to, "way %d", i + 1);
         OK(rot_stage_open(in_scratch(from), &stage, &err));
-        OK(rot_stage_transcode(stage, in_scratch(to), &spec, &err));
+        OK(rot_stage_transcode(stage, in_scratch(to), &spec, NULL, &err));
         rot_stage_close(&stage);
         check_all_rows(in_scratch(to), &spec);
         snprintf(from, sizeof from, "%s", to);
