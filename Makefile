@@ -164,10 +164,11 @@ check-peers: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@BUILD=$(BUILD) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/peers
 
-# Open MPI, a Slurm and a GlusterFS of its own, in namespaces that end with the test.
+# Open MPI, a Slurm, a GlusterFS and an NFS of its own, in namespaces or a User Mode Linux that end with the test.
 check-cluster: deps
 	@tools/install-deps openmpi-bin slurmctld slurmd slurm-client munge iproute2 procps
 	@tools/install-deps glusterfs-server || echo "rotoscope: no GlusterFS: not tried"
+	@tools/install-deps user-mode-linux nfs-kernel-server kmod e2fsprogs || echo "rotoscope: no NFS: not tried"
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@BUILD=$(BUILD) tests/cluster/run
 

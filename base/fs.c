@@ -129,6 +129,7 @@ int rot_fs_mkdirs(const char *path, rot_err *err)
     char part[4096];
     size_t n = strlen(path);
     if (n >= sizeof part) ROT_FAIL(err, ROT_ERR_USAGE, "%.200s...: the path is too long", path);
+    if (rot_fs_is_dir(path)) return 0;
     memcpy(part, path, n + 1);
     for (size_t i = 1; i <= n; i++) {
         if (part[i] != '/' && part[i] != 0) continue;

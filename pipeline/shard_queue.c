@@ -86,11 +86,13 @@ int rot_shard_queue_next(rot_shard_queue *queue, uint32_t *shard, rot_err *err)
         *shard = queue->order[queue->at++];
         if (queue->published[*shard] || rot_shard_is_published(queue->plan->dir, *shard)) continue;
         name_claim(queue, *shard, name);
-        int rc = rot_team_claim(queue->team, name, NULL, err);
+        rot_claim_note before;
+        int rc = rot_team_claim(queue->team, name, &before, err);
         ROT_TRY(rc);
         if (!rc) continue;
         if (!rot_shard_is_published(queue->plan->dir, *shard)) {
             queue->taken++;
+            queue->took_over = before.owner[0];
             return 1;
         }
         rot_team_release(queue->team, name); // published between the two looks

@@ -12,6 +12,7 @@ typedef struct rot_shard_queue {
     uint32_t *order; // (n)
     uint32_t n, at, taken;
     bool *published; // (n), by shard, as the folder says
+    bool took_over;  // the claim on the last one was that of another who is gone
     uint32_t n_left; // shards that were not published when it was opened
 } rot_shard_queue;
 

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/fs.h"
+#include "base/mem.h"
 #include "pipeline/mend.h"
 #include "pipeline/shard_queue.h"
 
@@ -18,7 +19,11 @@ double rot_seconds(void)
 int rot_sink_open(rot_sink *sink, const rot_job *job, const rot_stage_plan *plan, rot_err *err)
 {
     *sink = (rot_sink){.job = job, .plan = plan, .start_seconds = rot_seconds()};
-    return rot_fs_mkdirs(plan->dir, err);
+    uint32_t n = rot_shard_count(&plan->spec);
+    ROT_TRY(rot_fs_mkdirs(plan->dir, err));
+    sink->left = rot_calloc(n + 1, sizeof *sink->left);
+    if (!sink->left) return rot_no_memory(err, n, "shards");
+    return rot_shard_find_leftovers(plan->dir, n, sink->left, err);
 }
 
 static rot_shard_queue *queue_of(const rot_sink *sink)
@@ -86,10 +91,20 @@ static int next_shard(rot_sink *sink, uint64_t row, uint32_t *shard, rot_err *er
     return row < spec->rows;
 }
 
+// Whether there may be an unfinished file to go on with.
+static bool is_left(const rot_sink *sink)
+{
+    const rot_shard_queue *queue = queue_of(sink);
+    if (sink->left[sink->shard]) return true;
+    // Other ranks may have left it since: killed with their claim on it, or told to stop.
+    return queue && (queue->took_over || rot_shard_is_left(sink->plan->dir, sink->shard));
+}
+
 static int open_shard(rot_sink *sink, rot_err *err)
 {
     const char *dir = sink->plan->dir, *owner = owner_of(sink), *scratch = scratch_of(sink);
-    ROT_TRY(rot_shard_adopt(dir, scratch, sink->shard, owner, rot_owner_is_dead, err));
+    if (is_left(sink))
+        ROT_TRY(rot_shard_adopt(dir, scratch, sink->shard, owner, rot_owner_is_dead, err));
     return rot_shard_writer_open_scratch(dir, scratch, &sink->plan->spec, sink->shard, owner,
                                          &sink->writer, &sink->next, err);
 }
@@ -192,6 +207,8 @@ int rot_sink_step(rot_sink *sink, rot_err *err)
 void rot_sink_close(rot_sink *sink)
 {
     join(sink, NULL);
+    rot_free(sink->left);
+    sink->left = NULL;
     if (!sink->writer) return;
     rot_shard_writer_close(&sink->writer);
     if (owner_of(sink) || scratch_of(sink))

@@ -10,6 +10,7 @@
 typedef struct rot_sink {
     const rot_job *job;
     const rot_stage_plan *plan;
+    bool *left;               // (shards) an unfinished file was there when this was opened
     rot_shard_writer *writer; // of the shard of `next`; NULL between shards
     uint32_t shard;
     uint64_t next; // the writer's next row

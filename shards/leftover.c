@@ -100,6 +100,28 @@ static bool find_longest(const char *dir, uint32_t shard, const char *owner, cha
     return longest > 0;
 }
 
+int rot_shard_find_leftovers(const char *dir, uint32_t n, bool *left, rot_err *err)
+{
+    memset(left, 0, n * sizeof *left);
+    DIR *folder = opendir(dir);
+    if (!folder) return errno == ENOENT ? 0 : rot_err_errno(err, errno, "open folder", dir);
+    for (struct dirent *e; (e = readdir(folder));) {
+        char name[32], other[256];
+        unsigned shard;
+        if (sscanf(e->d_name, "shard-%u.", &shard) != 1 || shard >= n) continue;
+        rot_shard_name(shard, name);
+        if (owner_of(e->d_name, name, other)) left[shard] = true;
+    }
+    closedir(folder);
+    return 0;
+}
+
+bool rot_shard_is_left(const char *dir, uint32_t shard)
+{
+    char path[PATH_MAX];
+    return rot_shard_tmp_path(path, dir, NULL, shard, NULL, NULL) == 0 && rot_fs_is_file(path);
+}
+
 int rot_shard_adopt(const char *dir, const char *scratch, uint32_t shard, const char *owner,
                     bool (*is_dead)(const char *owner), rot_err *err)
 {

@@ -80,6 +80,11 @@ int rot_shard_writer_open_scratch(const char *dir, const char *scratch, const ro
 // its original goes if is_dead(him) (may be NULL). 1: there was one.
 int rot_shard_adopt(const char *dir, const char *scratch, uint32_t shard, const char *owner,
                     bool (*is_dead)(const char *owner), rot_err *err);
+// One look at the folder for all shards, since a look for each costs their number squared: marks in
+// left (n shards) those of which there is an unfinished file. No such folder: none.
+int rot_shard_find_leftovers(const char *dir, uint32_t n, bool *left, rot_err *err);
+// Whether one without an owner is there.
+bool rot_shard_is_left(const char *dir, uint32_t shard);
 // After closing: leaves the .tmp in `dir`, without an owner, to whoever goes on; removes it if the
 // shard is published.
 void rot_shard_leave(const char *dir, const char *scratch, uint32_t shard, const char *owner);

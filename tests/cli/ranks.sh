@@ -115,7 +115,11 @@ expect 0 "" rotoscope verify -q out-left
 # status: who works on what, who is gone, how to go on.
 fresh seen
 launch seen 2
-sleep 0.4
+tries=0
+until [ "$(ls out-seen/.rotoscope/claims 2>/dev/null | grep -c '^embeds\|^rank')" -ge 3 ]; do
+    [ $((tries += 1)) -lt 3000 ] || { fail "no rank at work"; break; }
+    sleep 0.01
+done
 kill -STOP $pids
 expect 0 "" rotoscope status --json out-seen
 python3 - out.txt "${pids##* }" <<'END' || fail "status of stopped ranks: $(cat out.txt)"
