@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/str.h"
+#include "rotoscope/build.h"
 
 // Random numbers: `key` names the sequence, `n` counts what was drawn from it.
 typedef struct rot_draws {
@@ -24,10 +25,12 @@ uint32_t rot_draw_weighted(rot_draws *draws, const uint16_t *weights, uint32_t n
 
 // One row, appended: a line of GSM8k-Aug's text, ...
 void rot_story_equations(rot_draws *draws, rot_str *out);
-void rot_chain_equations(rot_draws *draws, rot_str *out);
+// (chained arithmetic: between min_steps and max_steps of them, no number over `largest`)
+void rot_chain_equations(rot_draws *draws, const rot_init_data_options *options, rot_str *out);
 // ... of GSM8K's JSONL, ...
 void rot_story_words(rot_draws *draws, rot_str *out);
 // ... or an element of Coconut's JSON, without a comma.
 void rot_graph_json(rot_draws *draws, rot_str *out);
+void rot_ontology_json(rot_draws *draws, rot_str *out);
 
 #endif

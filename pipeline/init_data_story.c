@@ -319,18 +319,20 @@ void rot_story_words(rot_draws *draws, rot_str *out)
     rot_str_printf(out, "#### %s\"}", number(s.now, a));
 }
 
-// "Start with 7, add 5, multiply by 3. What is the result?", results from 0 to 9999.
-void rot_chain_equations(rot_draws *draws, rot_str *out)
+// "Start with 7, add 5, multiply by 3. What is the result?", results from 0 to `largest`.
+void rot_chain_equations(rot_draws *draws, const rot_init_data_options *options, rot_str *out)
 {
     static const char *const words[] = {"add", "subtract", "multiply by", "divide by"};
-    int n = rot_draw_between(draws, 2, 6), v = rot_draw_between(draws, 1, 99), done = 0;
+    const int most = options->largest < 99 ? options->largest : 99;
+    int n = rot_draw_between(draws, options->min_steps, options->max_steps),
+        v = rot_draw_between(draws, 1, most), done = 0;
     rot_str trace = {0};
     rot_str_printf(out, "Start with %d", v);
     while (done < n) {
         uint32_t what = rot_draw(draws, 4);
-        int b = what < 2 ? rot_draw_between(draws, 1, 99) : rot_draw_between(draws, 2, 9);
+        int b = what < 2 ? rot_draw_between(draws, 1, most) : rot_draw_between(draws, 2, 9);
         int after = what == 0 ? v + b : what == 1 ? v - b : what == 2 ? v * b : v / b;
-        if (after < 0 || after > 9999 || (what == 3 && v % b)) continue;
+        if (after < 0 || after > options->largest || (what == 3 && v % b)) continue;
         rot_str_printf(out, ", %s %d", words[what], b);
         rot_str_printf(&trace, "<<%d%c%d=%d>> ", v, "+-*/"[what], b, after);
         v = after;

@@ -93,10 +93,22 @@ int rot_report(const char *dataset_path, char **html, rot_err *err);
 
 // Synthetic data: `rows` samples like "gsm8k-aug" (word problems with equations, in its text format
 // and lengths), "gsm8k" (the same solved in words, GSM8K's JSONL), "prosqa" (questions on graphs,
-// Coconut's JSON) or "arithmetic" (chained, in GSM8k-Aug's format). The arithmetic is right; row i
-// is a function of seed and i alone, so the same seed writes the same bytes everywhere. `path`
-// appears when it is whole; "-" is standard output. ROT_ERR_USAGE: no such kind, no rows.
-int rot_init_data(const char *like, uint64_t rows, uint64_t seed, const char *path, rot_err *err);
+// Coconut's JSON), "prontoqa" (true or false along a chain of kinds, Coconut's JSON) or
+// "arithmetic" (chained, in GSM8k-Aug's format). The arithmetic is right; row i is a function of
+// the options but `rows` and of i alone, so the same seed writes the same bytes everywhere.
+typedef struct rot_init_data_options {
+    size_t size;      // sizeof(rot_init_data_options)
+    const char *like; // "gsm8k-aug"
+    uint64_t rows, seed;
+    const char *split; // "train", "valid", "test": questions that no other split has; NULL: all
+    // Of arithmetic: operations (2 to 6), and what no number is above (9999); 0: as said here.
+    int min_steps, max_steps, largest;
+} rot_init_data_options;
+// The values named above; no rows.
+rot_init_data_options rot_init_data_options_default(void);
+// `path` appears when it is whole; "-" is standard output. ROT_ERR_USAGE: no such kind or split, no
+// rows, bounds that have no effect.
+int rot_init_data(const rot_init_data_options *options, const char *path, rot_err *err);
 
 // Processors this process may use: affinity mask, SLURM_CPUS_PER_TASK; at least 1.
 int rot_threads_available(void);

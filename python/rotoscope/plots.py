@@ -2,7 +2,7 @@
 
     python -m rotoscope latents latents.safetensors -o figures     # of rotoscope generate --latents-out
     python -m rotoscope tree tree.tsv -o tree.png                  # of rotoscope generate --tree-out
-    python -m rotoscope curves run/log.jsonl other/log.jsonl -o curves.png
+    python -m rotoscope curves run/train.jsonl other/train.jsonl -o curves.png
 
 Needs matplotlib, and scikit-learn for latents (pip install 'rotoscope[plots]'). The numbers of every figure are made
 by functions of their own that need numpy and scikit-learn alone.

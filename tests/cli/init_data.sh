@@ -3,7 +3,7 @@
 [ "${SAN:-}" != tsan ] || { echo "many processes, too slow under TSan: the unit tests cover their threads"; exit 77; }
 . "$(dirname "$0")/lib.sh"
 
-for kind in gsm8k-aug:gsm8k-aug gsm8k:gsm8k prosqa:coconut arithmetic:gsm8k-aug; do
+for kind in gsm8k-aug:gsm8k-aug gsm8k:gsm8k prosqa:prosqa prontoqa:prontoqa arithmetic:gsm8k-aug; do
     like=${kind%%:*} format=${kind#*:}
     expect 0 "" rotoscope init-data --like "$like" --rows 200 --seed 5 -o "$like data"
     [ ! -s out.txt ] || fail "$like: words on stdout"

@@ -114,3 +114,38 @@ def test_graphs_are_prosqa(made, shared):
         said = row["question"].split(". ")[:-1]
         assert len(said) == len(row["edges"]) == len(set(said)) and len(set(symbols)) == len(symbols)
         assert all(step.rstrip(".") in said for step in row["steps"])
+
+
+def test_prontoqa_has_one_answer_along_its_steps(made, shared):
+    """The rules are closed over; the person has the property or lacks it, never both, and the steps lead there."""
+    ours = json.loads(made("prontoqa", 2000))
+    real = json.loads((shared / "data/prontoqa/prontoqa_coconut_format_3000.json").read_text())
+    one = re.compile(r"(?:Every|Each) (\w+) is (not )?(?:an? )?(\w+)$|(\w+)es are (not )?(\w+?)(es)?$")
+    answers = collections.Counter()
+    for row in ours:
+        *rules, fact1, fact2, query = re.split(r"(?<=[.:]) ", row["question"].replace("True or false: ", ""))
+        says = {}
+        for rule in rules:
+            m = one.match(rule[:-1])
+            kind, negated, what = (m[1], m[2], m[3]) if m[1] else (m[4].lower(), m[5], m[6])
+            says.setdefault(kind, set()).add((what, bool(negated)))
+        name = fact1.split()[0]
+        known, new = set(), {(f.rstrip(".").split()[-1], False) for f in (fact1, fact2)}
+        while new:
+            known |= new
+            new = {x for what, negated in new if not negated for x in says.get(what, ())} - known
+        m = re.match(rf"{name} is (not )?(\w+)\.$", query)
+        holds = {negated for what, negated in known if what == m[2]}
+        assert len(holds) == 1, row
+        assert row["answer"] == str(holds == {bool(m[1])})
+        assert len(row["steps"]) == 6 and row["steps"][-1] == f"{name} is {'not ' if holds == {True} else ''}{m[2]}."
+        sentences = set(re.split(r"(?<=\.) ", row["question"]))
+        for step in row["steps"][:-1]:
+            assert re.split(r"(?<=\.) ", step)[1] in sentences
+        answers[row["answer"]] += 1
+    assert 850 < answers["True"] < 1150
+    assert {len(r["steps"]) for r in real} == {6}
+    for what, get in (("question", lambda r: len(r["question"])), ("steps", lambda r: len(" ".join(r["steps"])))):
+        a, b = (statistics.mean(map(get, rows)) for rows in (real, ours))
+        print(f"{what} characters, real / made: {a:.0f} / {b:.0f}")
+        assert abs(b / a - 1) < 0.25, what

@@ -31,6 +31,15 @@ static int remove_dir(void **state)
     return rmdir(dir);
 }
 
+static int init_data(const char *like, uint64_t rows, uint64_t seed, const char *path, rot_err *err)
+{
+    rot_init_data_options o = rot_init_data_options_default();
+    o.like = like;
+    o.rows = rows;
+    o.seed = seed;
+    return rot_init_data(&o, path, err);
+}
+
 // The text of so many rows; the caller frees it.
 static char *make(const char *like, uint64_t rows, uint64_t seed)
 {
@@ -38,7 +47,7 @@ static char *make(const char *like, uint64_t rows, uint64_t seed)
     rot_err err = {0};
     size_t n;
     snprintf(path, sizeof path, "%s/a file", dir);
-    if (rot_init_data(like, rows, seed, path, &err) < 0) fail_msg("%s", err.message);
+    if (init_data(like, rows, seed, path, &err) < 0) fail_msg("%s", err.message);
     assert_int_equal(rot_fs_read(path, &text, &n, &err), 0);
     unlink(path);
     assert_int_equal(strlen(text), n);
@@ -55,6 +64,7 @@ static void bytes_are_those_of_every_machine(void **state)
         {"gsm8k", "5445601501b8dfa86716c8168f39e819"},
         {"prosqa", "f748b9cb876df1ca567e1ca9480b8870"},
         {"arithmetic", "1ff70e6de335e1f44fe3059e31108db8"},
+        {"prontoqa", "2cd2271d1e5fde03c9f27903ff406957"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
@@ -226,28 +236,71 @@ static void what_it_cannot_make_is_refused(void **state)
     char path[300];
     (void)state;
     snprintf(path, sizeof path, "%s/none", dir);
-    assert_int_equal(rot_init_data("gsm9k", 1, 0, path, &err), ROT_ERR_USAGE);
+    assert_int_equal(init_data("gsm9k", 1, 0, path, &err), ROT_ERR_USAGE);
     assert_non_null(strstr(err.message, "prosqa"));
-    assert_int_equal(rot_init_data("gsm8k", 0, 0, path, &err), ROT_ERR_USAGE);
+    assert_int_equal(init_data("gsm8k", 0, 0, path, &err), ROT_ERR_USAGE);
     assert_int_equal(access(path, F_OK), -1);
     snprintf(path, sizeof path, "%s/no folder/file", dir);
-    assert_int_equal(rot_init_data("gsm8k", 1, 0, path, &err), ROT_ERR_IO);
+    assert_int_equal(init_data("gsm8k", 1, 0, path, &err), ROT_ERR_IO);
     if (access("/dev/full", W_OK) == 0)
-        assert_int_equal(rot_init_data("gsm8k", 1, 0, "/dev/full", &err), ROT_ERR_NO_SPACE);
+        assert_int_equal(init_data("gsm8k", 1, 0, "/dev/full", &err), ROT_ERR_NO_SPACE);
+}
+
+static void splits_share_no_question_and_bounds_hold(void **state)
+{
+    (void)state;
+    static const char *const splits[] = {"train", "valid", "test"};
+    char path[300], *text[3];
+    size_t n;
+    rot_err err = {0};
+    snprintf(path, sizeof path, "%s/split", dir);
+    for (int i = 0; i < 3; i++) {
+        rot_init_data_options o = rot_init_data_options_default();
+        o.like = "arithmetic"; // so few questions that seeds share some
+        o.rows = 400;
+        o.split = splits[i];
+        o.min_steps = o.max_steps = 1;
+        o.largest = 9;
+        if (rot_init_data(&o, path, &err) < 0) fail_msg("%s", err.message);
+        assert_int_equal(rot_fs_read(path, &text[i], &n, &err), 0);
+    }
+    unlink(path);
+    for (int i = 0; i < 3; i++) {
+        char *rest = NULL, *copy = strdup(text[i]);
+        int rows = 0;
+        for (char *one = strtok_r(copy, "\n", &rest); one; one = strtok_r(NULL, "\n", &rest)) {
+            assert_null(strstr(text[(i + 1) % 3], one));
+            int a, b, c;
+            char sign;
+            assert_int_equal(sscanf(strstr(one, "<<"), "<<%d%c%d=%d>> ####", &a, &sign, &b, &c), 4);
+            assert_true(a <= 9 && b <= 9 && c <= 9);
+            rows++;
+        }
+        assert_int_equal(rows, 400);
+        free(copy);
+    }
+    for (int i = 0; i < 3; i++) free(text[i]);
+    rot_init_data_options o = rot_init_data_options_default();
+    o.rows = 1;
+    o.split = "dev";
+    assert_int_equal(rot_init_data(&o, path, &err), ROT_ERR_USAGE);
+    o.split = NULL;
+    o.largest = 99;
+    assert_int_equal(rot_init_data(&o, path, &err), ROT_ERR_USAGE);
 }
 
 static void without_memory_there_is_no_file(void **state)
 {
-    static const char *const likes[] = {"gsm8k-aug", "gsm8k", "prosqa", "arithmetic"};
+    static const char *const likes[] = {"gsm8k-aug", "gsm8k", "prosqa", "arithmetic", "prontoqa"};
     char path[300];
     (void)state;
     snprintf(path, sizeof path, "%s/none", dir);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         int rc = -1;
         for (long n = 1; rc < 0; n++) {
             rot_err err = {0};
             rot_mem_fail_at(n);
-            rc = rot_init_data(likes[i], 20, 1, path, &err);
+            rc = init_data(likes[i], 20, 1, path, &err);
             rot_mem_fail_at(0);
             if (rc < 0) assert_int_equal(rc, ROT_ERR_NO_MEMORY);
             assert_int_equal(access(path, F_OK), rc < 0 ? -1 : 0);
@@ -266,6 +319,7 @@ int main(void)
         cmocka_unit_test(lengths_are_those_of_gsm8k_aug),
         cmocka_unit_test(graphs_have_one_answer_the_shortest_way_to_it),
         cmocka_unit_test(what_it_cannot_make_is_refused),
+        cmocka_unit_test(splits_share_no_question_and_bounds_hold),
         cmocka_unit_test(without_memory_there_is_no_file),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
