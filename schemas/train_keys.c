@@ -69,7 +69,9 @@ const rot_key rot_train_keys[] = {
     BOOL("data.bucket", bucket, "true",
          "samples of similar length in a micro-batch (released: false)"),
     ROW("data.geometry", ROT_KEY_WORD, geometry, 0, 0, "the store's",
-        "geometry that the store is to have, else it is refused", "released", "patch16", "native"),
+        "geometry that the store is to have, else it is refused; of a store without embeddings, "
+        "which serves where loss.vision is 0, what K is counted by",
+        "released", "patch16", "native"),
     COUNT("data.max_samples", max_samples, 0, 4294967295.0, "0",
           "train on the first so many samples; 0: all"),
 

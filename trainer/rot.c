@@ -223,7 +223,6 @@ static int open_rows(rot_method_rot *m, rot_err *err)
     if (!m->rows || !m->d_rows) return rot_no_memory(err, 4 * d * sizeof *m->rows, "rows");
     ROT_TRY(draw_rows(m, m->rows, err));
     if (m->config->head) ROT_TRY(load_rows(m, m->rows, err));
-    m->use_rows = m->config->train_rows;
     return rot_decoder_embed(m->base.decoder, ids, 2, m->rows, err);
 }
 
@@ -355,7 +354,7 @@ static int save_rows(rot_method_rot *m, const char *dir, rot_err *err)
     float *rows = rot_malloc(n * sizeof *rows);
     if (!rows) return rot_no_memory(err, n * sizeof *rows, "rows");
     ROT_GO(rot_decoder_embed(m->base.decoder, ids, 3, rows, err));
-    if (m->use_rows) memcpy(rows, m->rows, 2 * (size_t)d * sizeof *rows);
+    if (m->config->train_rows) memcpy(rows, m->rows, 2 * (size_t)d * sizeof *rows);
     ROT_GO(folder_file(dir, "tokens.safetensors", path, err));
     ROT_GO(rot_safetensors_create(path, declared, 3, &writer, err));
     ROT_GO(rot_safetensors_write(writer, rows, n * sizeof *rows, err));

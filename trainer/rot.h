@@ -17,7 +17,8 @@ typedef struct rot_store_facts {
 typedef struct rot_split {
     rot_reader *reader;
     uint64_t n; // samples
-    const uint32_t *k;
+    const uint32_t *k; // (n)
+    uint32_t *counted; // it, where there are no embeddings
     rot_store_facts facts;
     uint16_t *bf16; // (rows, d) work space of targets
     size_t bf16_rows;
@@ -42,14 +43,13 @@ typedef struct rot_examples {
 typedef struct rot_method_rot {
     rot_method base; // first
     const rot_train_config *config;
-    rot_train *train; // computes head and optimizer-free work
+    rot_train *train; // computes the head
     rot_tokenizer *tokenizer;
     rot_layout_tokens tokens;
     char tokenizer_sha256[65];
     rot_split splits[2];
     rot_head *head;
-    float *rows, *d_rows; // (2, d): <img_begin>, <img_end> as inputs; gradients
-    bool use_rows;        // the model lacks them, or they train: inputs come from `rows`
+    float *rows, *d_rows; // (2, d): <img_begin>, <img_end> as inputs, if they train; gradients
     float log_variances[2], d_log_variances[2]; // of vision and lm
     rot_method_param *params;
 } rot_method_rot;

@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "encoder/json.h"
+#include "rotoscope/geometry.h"
 #include "trainer/rot.h"
 
 /* ---- the right store ------------------------------------------------------------------------- */
@@ -71,12 +72,45 @@ static int check_facts(const rot_method_rot *m, const rot_split *split, rot_err 
                  "%s was made with the tokenizer %.16s…, %s has the tokenizer %.16s…: build the "
                  "store with the checkpoint's",
                  c->dataset, f->tokenizer, c->checkpoint, m->tokenizer_sha256);
-    if (info->embeds_width != (uint32_t)d && split->n)
+    if (info->has_embeds && info->embeds_width != (uint32_t)d && split->n)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s holds embeddings of width %u, the hidden size of %s is %d",
                  c->dataset, info->embeds_width, c->checkpoint, d);
-    if (c->geometry && strcmp(f->geometry, c->geometry))
+    if (info->has_embeds && c->geometry && strcmp(f->geometry, c->geometry))
         ROT_FAIL(err, ROT_ERR_USAGE, "%s was made with geometry '%s', data.geometry is '%s'",
                  c->dataset, f->geometry, c->geometry);
+    return 0;
+}
+
+// K of every sample as the geometry gives it from the size of its picture: what a store without
+// embeddings is good for, as long as nothing asks for a target.
+static int count_from_images(rot_method_rot *m, rot_split *split, rot_err *err)
+{
+    const rot_train_config *c = m->config;
+    const rot_preprocessor preprocessor = rot_preprocessor_default();
+    rot_geometry geometry;
+    rot_record image;
+    rot_grid grid;
+    if (c->vision_weight > 0 || c->uncertainty || !c->geometry ||
+        !rot_reader_get_info(split->reader)->has_images)
+        ROT_FAIL(err, ROT_ERR_USAGE,
+                 "%s has no embeds stage; with loss.vision: 0 and data.geometry its pictures are "
+                 "enough",
+                 c->dataset);
+    ROT_TRY(rot_geometry_parse(c->geometry, &geometry));
+    snprintf(split->facts.geometry, sizeof split->facts.geometry, "%s", c->geometry);
+    split->counted = rot_malloc(split->n * sizeof *split->counted);
+    if (!split->counted) return rot_no_memory(err, split->n * sizeof *split->counted, "K");
+    for (uint64_t i = 0; i < split->n; i++) {
+        ROT_TRY(rot_reader_peek(split->reader, "images", i, &image, err));
+        int rc = rot_geometry_grid(geometry, &preprocessor, (int32_t)image.shape[0],
+                                   (int32_t)image.shape[1], &grid, err);
+        if (rc < 0) {
+            rot_err_prefix(err, "%s: sample %llu: ", c->dataset, (unsigned long long)i);
+            return rc;
+        }
+        split->counted[i] = (uint32_t)grid.k;
+    }
+    split->k = split->counted;
     return 0;
 }
 
@@ -86,7 +120,6 @@ int rot_split_open(rot_method_rot *m, rot_which which, rot_err *err)
     rot_split *split = &m->splits[which];
     const char *name = which == ROT_TRAIN_SPLIT ? c->split : c->valid;
     rot_reader_options options = rot_reader_options_default();
-    options.stages = "tokens,embeds";
     ROT_TRY(rot_reader_open(c->dataset, name, &options, &split->reader, err));
     split->n = rot_reader_get_info(split->reader)->samples;
     if (which == ROT_TRAIN_SPLIT && c->max_samples && c->max_samples < split->n)
@@ -95,16 +128,16 @@ int rot_split_open(rot_method_rot *m, rot_which which, rot_err *err)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: split %s holds no sample", c->dataset, name);
     ROT_TRY(read_facts(c->dataset, name, &split->facts, err));
     ROT_TRY(check_facts(m, split, err));
-    ROT_TRY(rot_reader_k(split->reader, &split->k, err));
     m->base.n_samples[which] = split->n;
-    return 0;
+    if (!rot_reader_get_info(split->reader)->has_embeds) return count_from_images(m, split, err);
+    return rot_reader_k(split->reader, &split->k, err);
 }
 
 void rot_split_close(rot_split *split)
 {
     rot_reader_close(&split->reader);
     rot_free(split->bf16);
-    split->bf16 = NULL;
+    rot_free(split->counted);
 }
 
 /* ---- samples --------------------------------------------------------------------------------- */

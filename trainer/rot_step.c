@@ -97,7 +97,7 @@ static int allocate(step *s, rot_err *err)
 static const float *special_row(const step *s, int32_t id)
 {
     const rot_method_rot *m = s->m;
-    if (!m->use_rows) return NULL;
+    if (!m->config->train_rows) return NULL;
     if (id == m->tokens.img_begin) return m->rows;
     return id == m->tokens.img_end ? m->rows + s->d : NULL;
 }

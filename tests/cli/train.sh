@@ -50,12 +50,19 @@ expect 0 "" rotoscope build -q -c plain.yaml
 expect 2 "layout 'plain'" rotoscope train -c one.yaml --set out=other --set data.dataset=out/p.json
 sed '/^encode/d; s/^name: d/name: i/' store.yaml >images.yaml
 expect 0 "" rotoscope build -q -c images.yaml
-expect 2 "embeds" rotoscope train -c one.yaml --set out=other --set data.dataset=out/i.json
+expect 2 "no embeds stage" rotoscope train -c one.yaml --set out=other --set data.dataset=out/i.json
 
 # Stage II from it, with an adapter and with all weights.
 expect 0 "" rotoscope train -q --threads 1 -c one.yaml --set out=lora --set rot.stage=2 --set rot.head=run/last \
     --set rot.head_width=4096 --set train.epochs=1
 [ -s lora/last/adapter/adapter_model.safetensors ] || fail "no adapter"
+
+# Stage II needs K alone: pictures give it, and the same run.
+expect 0 "" rotoscope train -q --threads 1 -c one.yaml --set out=counted --set rot.stage=2 --set rot.head=run/last \
+    --set rot.head_width=4096 --set train.epochs=1 --set data.dataset=out/i.json --set data.geometry=native
+cmp -s lora/last/state.safetensors counted/last/state.safetensors || fail "another run without embeddings"
+expect 2 "was trained on geometry 'native'" rotoscope train -c one.yaml --set out=other --set rot.stage=2 \
+    --set rot.head=run/last --set rot.head_width=4096 --set data.dataset=out/i.json --set data.geometry=patch16
 expect 0 "" rotoscope train -q --threads 1 -c one.yaml --set out=full --set rot.stage=2 --set rot.head=run/last \
     --set rot.head_width=4096 --set train.epochs=1 --set model.tuning=full
 [ -s full/last/model/model.safetensors ] || fail "no model"
