@@ -197,3 +197,50 @@ def test_checkpoint_would_show_mistakes(case):
         model = torch_model(case.checkpoint, torch.float32, "sdpa")
         model.merger.act_fn = torch.nn.GELU(approximate="tanh")  # the blocks' GELU in the merger
         assert per_token(model(x, grid)[0].double(), case.exact) > 1e-4
+
+
+def coarse_rotations(module):
+    """Positions as bfloat16 has them: odd ones beyond 256 are lost."""
+    def forward(n):
+        return torch.outer(torch.arange(n).bfloat16().float(), module.inv_freq)
+
+    module.forward = forward
+
+
+def norm_after_the_merge(merger):
+    def forward(x):
+        width = merger.norm.weight.numel()
+        x = x.view(-1, 4 * width)
+        x = torch.nn.functional.layer_norm(x, (4 * width,), merger.norm.weight.repeat(4), merger.norm.bias.repeat(4), 1e-6)
+        return merger.linear_fc2(merger.act_fn(merger.linear_fc1(x)))
+
+    merger.forward = forward
+
+
+def test_traps_would_be_seen(case, monkeypatch):
+    """What other implementations got wrong (each is some way off the exact result, and far outside of the gate)."""
+    if case.name not in ("tiny", "odd-144"):
+        pytest.skip("the same weights in other sizes")
+    x, grid = case.pixels.float(), case.grid
+
+    def off(mistake):
+        model = torch_model(case.checkpoint, torch.float32, "sdpa")
+        mistake(model)
+        with torch.no_grad():
+            return per_token(model(x, grid)[0].double(), case.exact)
+
+    def other_gelu(model):
+        for block in model.blocks:
+            block.mlp.act_fn = torch.nn.GELU()
+
+    assert off(lambda model: None) <= 1e-4
+    assert off(other_gelu) > 1e-4
+    assert off(lambda model: norm_after_the_merge(model.merger)) > 1e-2
+    assert off(lambda model: coarse_rotations(model.rotary_pos_emb)) > 1e-2
+    linspace = torch.linspace
+
+    def corners_not_aligned(first, last, n, **options):
+        return ((linspace(0, n - 1, n, **options) + 0.5) * (last + 1) / n - 0.5).clamp(first, last)
+
+    monkeypatch.setattr(torch, "linspace", corners_not_aligned)
+    assert off(lambda model: None) > 1e-2
