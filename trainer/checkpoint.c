@@ -56,7 +56,7 @@ static size_t list_steps(const char *out, int64_t *steps, size_t capacity)
     return n;
 }
 
-int64_t rot_checkpoint_newest(const char *out)
+static int64_t newest(const char *out)
 {
     int64_t best = -1;
     DIR *folder = opendir(out);
@@ -327,17 +327,27 @@ static int check_config(const char *dir, const char *config_text, rot_err *err)
     return 0;
 }
 
+int rot_checkpoint_newest(const char *out, const char *config_text, int64_t *step, rot_err *err)
+{
+    char dir[PATH_BYTES], name[64];
+    *step = newest(out);
+    if (*step < 0) return 0;
+    step_name((uint64_t)*step, name);
+    ROT_TRY(join(dir, out, name, err));
+    return check_config(dir, config_text, err);
+}
+
 int rot_checkpoint_load(const char *out, rot_method *method, rot_optimizer *optimizer,
                         rot_train_state *state, const char *config_text, rot_err *err)
 {
     char dir[PATH_BYTES], name[64];
     int64_t optimizer_steps;
     sweep(out);
-    int64_t step = rot_checkpoint_newest(out);
+    int64_t step;
+    ROT_TRY(rot_checkpoint_newest(out, config_text, &step, err));
     if (step < 0) return 0;
     step_name((uint64_t)step, name);
     ROT_TRY(join(dir, out, name, err));
-    ROT_TRY(check_config(dir, config_text, err));
     ROT_TRY(read_state(dir, state, &optimizer_steps, err));
     ROT_TRY(read_tensors(dir, method, optimizer, err));
     rot_optimizer_set_steps(optimizer, optimizer_steps);

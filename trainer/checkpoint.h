@@ -32,7 +32,7 @@ int rot_checkpoint_save(const char *out, rot_method *method, rot_optimizer *opti
 // with both values; ROT_ERR_FORMAT: files that do not fit the method's parameters.
 int rot_checkpoint_load(const char *out, rot_method *method, rot_optimizer *optimizer,
                         rot_train_state *state, const char *config_text, rot_err *err);
-// The newest checkpoint's step, or -1.
-int64_t rot_checkpoint_newest(const char *out);
+// The newest checkpoint's step, or -1, and whether a run may go on from it: ROT_ERR_USAGE as above.
+int rot_checkpoint_newest(const char *out, const char *config_text, int64_t *step, rot_err *err);
 
 #endif

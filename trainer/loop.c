@@ -495,7 +495,8 @@ int rot_train_plan(const rot_train_config *config, const rot_train_options *opti
     int rc = 0;
     *json = NULL;
     ROT_GO(open_run(&r, config, options, false, err));
-    int64_t newest = rot_checkpoint_newest(config->out);
+    int64_t newest;
+    ROT_GO(rot_checkpoint_newest(config->out, r.config_text, &newest, err));
     r.resumed = newest < 0 ? 0 : (uint64_t)newest;
     ROT_GO(plan_text(&r, json, err));
 done:

@@ -54,39 +54,38 @@ static size_t pass_rows(const step *s)
     return e->questions + e->latents + e->answers;
 }
 
+static void *take(step *s, size_t n_bytes, bool *ok)
+{
+    void *block = rot_arena_alloc(&s->examples.arena, n_bytes + 64);
+    *ok &= block != NULL;
+    return block;
+}
+
 static int allocate(step *s, rot_err *err)
 {
-    rot_arena *a = &s->examples.arena;
-    size_t n = s->examples.n, d = s->d, k = s->examples.latents, row = d * sizeof(float);
-    size_t answers = s->examples.answers;
-    struct {
-        void **to;
-        size_t n_bytes;
-    } blocks[] = {
-        {(void **)&s->counts, 2 * n * sizeof *s->counts},
-        {(void **)&s->questions, s->examples.questions * row},
-        {(void **)&s->h, k * row},
-        {(void **)&s->v, k * row},
-        {(void **)&s->target, s->targets ? k * row : 0},
-        {(void **)&s->dv, s->batch->backward ? k * row : 0},
-        {(void **)&s->dh, s->graph ? k * row : 0},
-        {(void **)&s->active, n * row},
-        {(void **)&s->rows, pass_rows(s) * row},
-        {(void **)&s->hidden, pass_rows(s) * row},
-        {(void **)&s->d_rows, s->batch->backward ? pass_rows(s) * row : 0},
-        {(void **)&s->ends, answers * row},
-        {(void **)&s->d_ends, s->batch->backward ? answers * row : 0},
-        {(void **)&s->losses, answers * sizeof *s->losses},
-        {(void **)&s->weights, answers * sizeof *s->weights},
-        {(void **)&s->labels, answers * sizeof *s->labels},
-        {(void **)&s->vision, n * sizeof *s->vision},
-        {(void **)&s->lm, n * sizeof *s->lm},
-        {(void **)&s->of_latents, s->targets ? k * sizeof *s->of_latents : 0},
-    };
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
-        *blocks[i].to = rot_arena_alloc(a, blocks[i].n_bytes + 64);
-        if (!*blocks[i].to) return rot_no_memory(err, blocks[i].n_bytes, "a micro-batch");
-    }
+    bool ok = true, backward = s->batch->backward;
+    size_t n = s->examples.n, k = s->examples.latents, row = s->d * sizeof(float);
+    size_t answers = s->examples.answers, pass = pass_rows(s);
+    s->counts = take(s, n * sizeof *s->counts, &ok);
+    s->questions = take(s, s->examples.questions * row, &ok);
+    s->h = take(s, k * row, &ok);
+    s->v = take(s, k * row, &ok);
+    s->target = take(s, s->targets ? k * row : 0, &ok);
+    s->dv = take(s, backward ? k * row : 0, &ok);
+    s->dh = take(s, s->graph ? k * row : 0, &ok);
+    s->active = take(s, n * row, &ok);
+    s->rows = take(s, pass * row, &ok);
+    s->hidden = take(s, pass * row, &ok);
+    s->d_rows = take(s, backward ? pass * row : 0, &ok);
+    s->ends = take(s, answers * row, &ok);
+    s->d_ends = take(s, backward ? answers * row : 0, &ok);
+    s->losses = take(s, answers * sizeof *s->losses, &ok);
+    s->weights = take(s, answers * sizeof *s->weights, &ok);
+    s->labels = take(s, answers * sizeof *s->labels, &ok);
+    s->vision = take(s, n * sizeof *s->vision, &ok);
+    s->lm = take(s, n * sizeof *s->lm, &ok);
+    s->of_latents = take(s, s->targets ? k * sizeof *s->of_latents : 0, &ok);
+    if (!ok) return rot_no_memory(err, pass * row, "a micro-batch");
     memset(s->vision, 0, n * sizeof *s->vision);
     memset(s->lm, 0, n * sizeof *s->lm);
     return 0;

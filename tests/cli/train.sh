@@ -37,6 +37,8 @@ done
 [ "$(wc -l <run/train.jsonl)" = 6 ] || fail "not a line per step"
 expect 0 '"early_stop":false' rotoscope train -c one.yaml --json
 expect 2 "optimizer.lr was 2e-05, now it is 0.1" rotoscope train -c one.yaml --set optimizer.lr=0.1
+expect 2 "optimizer.lr was 2e-05, now it is 0.1" rotoscope train -c one.yaml --set optimizer.lr=0.1 --plan
+expect 0 "6 steps, 6 done" rotoscope train -c one.yaml --plan
 expect 2 "'optimizer.lr'" rotoscope train -c one.yaml --set optimizer.rl=0.1
 expect 2 "no effect without model.tuning: lora" rotoscope train -c one.yaml --set lora.r=4
 expect 2 "rot.head is missing" rotoscope train -c one.yaml --set rot.stage=2
