@@ -19,7 +19,8 @@
 enum {
     COLUMNS = ROT_TILE_COLUMNS,
     BLOCK = ROT_TILE_ROWS,
-    TASK_ROWS = 20 * BLOCK,
+    TASK_ROWS = 40 * BLOCK,
+    GROUP = 4,     // panels of a task, where rows are many: a block of rows is read once for all
     K_UNITS = 256, // 32 KiB of a panel: it stays in the first-level cache
 };
 
@@ -51,35 +52,45 @@ typedef struct product {
     bool add;
 } product;
 
-static void task(const rot_train *train, const product *p, size_t first, size_t panel)
+// Rows [row, row + m), the columns of one panel, k units from `at` on.
+static void tile(const rot_train *train, const product *p, size_t row, size_t m, size_t panel,
+                 size_t at, size_t k)
 {
-    size_t last = first + TASK_ROWS < p->m ? first + TASK_ROWS : p->m, column = panel * COLUMNS;
-    size_t n = p->n - column < COLUMNS ? p->n - column : COLUMNS;
-    const float *bias = p->bias ? p->bias + column : NULL;
+    size_t column = panel * COLUMNS, n = p->n - column < COLUMNS ? p->n - column : COLUMNS;
+    const float *bias = p->bias && !at ? p->bias + column : NULL;
+    const uint32_t *a = p->a + row * p->k + at * p->a_step;
+    const uint32_t *b = p->b + (panel * p->k + at) * COLUMNS;
+    float *c = p->c + row * p->ldc + column;
+    if (train->precision == ROT_PRECISION_BF16)
+        rot_tile_bf16_run(
+            &(rot_tile_bf16){m, n, k, a, b, bias, p->a_row, p->a_step, p->ldc, c, p->add || at});
+    else
+        rot_tile_f32_run(&(rot_tile_f32){m, n, k, (const float *)a, (const float *)b, bias,
+                                         p->a_row, p->a_step, COLUMNS, p->ldc, c, p->add || at});
+}
+
+static void task(const rot_train *train, const product *p, size_t first, size_t last, size_t panel,
+                 size_t last_panel)
+{
     for (size_t at = 0; at < p->k; at += K_UNITS) {
         size_t k = p->k - at < K_UNITS ? p->k - at : K_UNITS;
-        const uint32_t *b = p->b + (panel * p->k + at) * COLUMNS;
-        for (size_t row = first; row < last; row += BLOCK) {
-            size_t m = last - row < BLOCK ? last - row : BLOCK;
-            const uint32_t *a = p->a + row * p->k + at * p->a_step;
-            float *c = p->c + row * p->ldc + column;
-            if (train->precision == ROT_PRECISION_BF16)
-                rot_tile_bf16_run(&(rot_tile_bf16){m, n, k, a, b, at ? NULL : bias, p->a_row,
-                                                   p->a_step, p->ldc, c, p->add || at});
-            else
-                rot_tile_f32_run(&(rot_tile_f32){m, n, k, (const float *)a, (const float *)b,
-                                                 at ? NULL : bias, p->a_row, p->a_step, COLUMNS,
-                                                 p->ldc, c, p->add || at});
-        }
+        for (size_t row = first; row < last; row += BLOCK)
+            for (size_t j = panel; j < last_panel; j++)
+                tile(train, p, row, last - row < BLOCK ? last - row : BLOCK, j, at, k);
     }
 }
 
 static void multiply(const rot_train *train, const product *p)
 {
     size_t n_panels = panels(p->n), chunks = (p->m + TASK_ROWS - 1) / TASK_ROWS;
+    size_t rows = ((p->m + BLOCK - 1) / BLOCK + chunks - 1) / chunks * BLOCK; // chunks alike
+    size_t group = p->m > 4 * BLOCK ? GROUP : 1, groups = (n_panels + group - 1) / group;
 #pragma omp parallel for schedule(dynamic) num_threads(train->threads)
-    for (size_t i = 0; i < n_panels * chunks; i++)
-        task(train, p, i / n_panels * TASK_ROWS, i % n_panels);
+    for (size_t i = 0; i < groups * chunks; i++) {
+        size_t row = i / groups * rows, panel = i % groups * group;
+        task(train, p, row, row + rows < p->m ? row + rows : p->m, panel,
+             panel + group < n_panels ? panel + group : n_panels);
+    }
 }
 
 // One panel of `n` columns out of `values`: column c lies in row c (`along`: k runs along the row)

@@ -42,18 +42,28 @@ FN void round_bf16(size_t n, const float *x, float *y)
     EACH(n) store(y + i, rot_vround_bf16(load(x + i, m)), m);
 }
 
+// The bits of rot_vsum, without going through memory.
+ROT_INLINE float sum_lanes(rot_v16f v)
+{
+    v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7);
+    v += __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3);
+    v += __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1);
+    return v[0];
+}
+
 ROT_INLINE float dot(size_t n, const float *x, const float *y)
 {
     rot_v16f sum = {0};
     EACH(n) sum += load(x + i, m) * load(y + i, m);
-    return rot_vsum(sum);
+    return sum_lanes(sum);
 }
 
 ROT_INLINE float sum_of(size_t n, const float *x)
 {
     rot_v16f sum = {0};
     EACH(n) sum += load(x + i, m);
-    return rot_vsum(sum);
+    return sum_lanes(sum);
 }
 
 // Zhang and Sennrich 2019; where transformers multiplies by gamma, behind the rounding, no rounding
@@ -71,7 +81,7 @@ FN void rms_norm_back(size_t n, float eps, const float *x, const float *gamma, c
     float inv = 1.0f / sqrtf(dot(n, x, x) / (float)n + eps);
     rot_v16f sum = {0};
     EACH(n) sum += load(dy + i, m) * load(gamma + i, m) * load(x + i, m);
-    float c = rot_vsum(sum) / (float)n * inv * inv;
+    float c = sum_lanes(sum) / (float)n * inv * inv;
     EACH(n)
     {
         rot_v16f d = load(dy + i, m), v = load(x + i, m);
@@ -92,7 +102,7 @@ ROT_INLINE float moments(size_t n, float eps, const float *x, float *mean)
         sum += d * d;
     }
     *mean = mu;
-    return 1.0f / sqrtf(rot_vsum(sum) / (float)n + eps);
+    return 1.0f / sqrtf(sum_lanes(sum) / (float)n + eps);
 }
 
 FN void layer_norm(size_t n, float eps, const float *x, const float *gamma, const float *beta,
@@ -115,7 +125,7 @@ FN void layer_norm_back(size_t n, float eps, const float *x, const float *gamma,
         sum += h;
         sum_z += h * ((load(x + i, m) - mean) * inv);
     }
-    float h_mean = rot_vsum(sum) / (float)n, z_mean = rot_vsum(sum_z) / (float)n;
+    float h_mean = sum_lanes(sum) / (float)n, z_mean = sum_lanes(sum_z) / (float)n;
     EACH(n)
     {
         rot_v16f d = load(dy + i, m), z = (load(x + i, m) - mean) * inv;
@@ -184,7 +194,7 @@ ROT_INLINE float exponentials(size_t n, float top, float *x)
         sum += v;
         store(x + i, v, m);
     }
-    return rot_vsum(sum);
+    return sum_lanes(sum);
 }
 
 ROT_INLINE float largest(size_t n, const float *x)
@@ -261,7 +271,7 @@ FN float cross_entropy(size_t n, size_t label, bool gradient, float weight, floa
         EACH(n)
         sum += rot_vexp((m == 16 ? rot_vload(logits + i) : rot_vload_n(logits + i, m, -INFINITY)) -
                         top);
-        return top + logf(rot_vsum(sum)) - at_label;
+        return top + logf(sum_lanes(sum)) - at_label;
     }
     float sum = exponentials(n, top, logits), factor = weight / sum;
     EACH(n) store(logits + i, load(logits + i, m) * factor, m);

@@ -11,6 +11,8 @@
         __attribute__((always_inline, target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 #define UNROLL _Pragma("GCC unroll 12")
 
+enum { AHEAD = 64 * ROT_TILE_COLUMNS }; // of a panel that streams from memory
+
 // MR is a literal; the loops over it unroll and the sums stay in registers.
 ROT_AVX512_INLINE void rows_f32(int MR, const rot_tile_f32 *t, size_t row, __mmask16 m0,
                                 __mmask16 m1)
@@ -20,7 +22,11 @@ ROT_AVX512_INLINE void rows_f32(int MR, const rot_tile_f32 *t, size_t row, __mma
     float *c = t->c + row * t->ldc;
     size_t a_row = t->a_row, a_step = t->a_step, b_row = t->b_row;
     UNROLL
-    for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    for (int i = 0; i < MR; i++) {
+        sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+        _mm_prefetch((const char *)(c + (size_t)i * t->ldc), _MM_HINT_T0); // there by the end
+        _mm_prefetch((const char *)(c + (size_t)i * t->ldc + 16), _MM_HINT_T0);
+    }
     for (size_t p = 0; p < t->k; p++, a += a_step, b += b_row) {
         __m512 b0 = _mm512_maskz_loadu_ps(m0, b), b1 = _mm512_maskz_loadu_ps(m1, b + 16);
         UNROLL
@@ -52,9 +58,15 @@ BF16_INLINE void rows_bf16(int MR, const rot_tile_bf16 *t, size_t row, __mmask16
     float *c = t->c + row * t->ldc;
     size_t a_row = t->a_row, a_step = t->a_step;
     UNROLL
-    for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    for (int i = 0; i < MR; i++) {
+        sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+        _mm_prefetch((const char *)(c + (size_t)i * t->ldc), _MM_HINT_T0); // there by the end
+        _mm_prefetch((const char *)(c + (size_t)i * t->ldc + 16), _MM_HINT_T0);
+    }
     for (size_t p = 0; p < t->k; p++, a += a_step, b += ROT_TILE_COLUMNS) {
         __m512bh b0 = (__m512bh)_mm512_loadu_si512(b), b1 = (__m512bh)_mm512_loadu_si512(b + 16);
+        _mm_prefetch((const char *)(b + AHEAD), _MM_HINT_T0);
+        _mm_prefetch((const char *)(b + AHEAD + 16), _MM_HINT_T0);
         UNROLL
         for (int i = 0; i < MR; i++) {
             __m512bh x = (__m512bh)_mm512_set1_epi32((int)a[(size_t)i * a_row]);
