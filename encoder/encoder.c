@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/threads.h"
 #include "encoder/checkpoint.h"
+#include "encoder/pixel_plan.h"
 #include "encoder/checkpoint_config.h"
 #include "encoder/tower.h"
 #include "kernels/backend.h"
@@ -229,16 +230,52 @@ int rot_encoder_end(rot_encoder *encoder, rot_err *err)
 }
 
 // Begins a batch; what was under way before is finished while this one is computed.
-static int begin_batch(rot_encoder *encoder, const rot_grid *grids, size_t n, void *out,
-                       rot_err *err)
+static int begin_batch(rot_encoder *encoder, const rot_tower_input *input, const rot_grid *grids,
+                       size_t n, void *out, rot_err *err)
 {
     if (!encoder->backend->ops->send)
-        return rot_tower_run(encoder->tower, encoder->pixels, grids, n, out, err);
-    ROT_TRY(rot_tower_start(encoder->tower, encoder->slot, encoder->pixels, grids, n, err));
+        return rot_tower_run(encoder->tower, input->pixels, grids, n, out, err);
+    ROT_TRY(rot_tower_start(encoder->tower, encoder->slot, input, grids, n, err));
     ROT_TRY(rot_encoder_end(encoder, err));
     encoder->slot = 1 - encoder->slot;
     encoder->under_way = out;
     return 0;
+}
+
+// The same of images that the backend cuts.
+static int begin_cut(rot_encoder *encoder, const rot_image *images, const rot_grid *grids, size_t n,
+                     size_t first, void *out, rot_err *err)
+{
+    rot_pixel_cut cut;
+    rot_arena arena = {.block_bytes = 1 << 20};
+    int rc = 0;
+    double start = now();
+    rot_pixel_image *planned = rot_malloc(n * sizeof *planned);
+    if (!planned) return rot_no_memory(err, n * sizeof *planned, "a batch");
+    rot_pixel_plan_cut(&encoder->preprocessor, encoder->background, &cut);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        rc = rot_pixel_plan(encoder->geometry, &encoder->preprocessor, &images[i], &grids[i],
+                            &arena, &planned[i], err);
+        if (rc < 0) rot_err_prefix(err, "image %zu: ", first + i);
+    }
+    encoder->resample_seconds += now() - start;
+    const rot_tower_input input = {.images = planned, .cut = &cut};
+    if (rc == 0) rc = begin_batch(encoder, &input, grids, n, out, err);
+    rot_arena_free(&arena);
+    rot_free(planned);
+    return rc;
+}
+
+static int begin_images(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
+                        size_t n, size_t rows, size_t first, void *out, rot_err *err)
+{
+    if (rot_tower_cuts(encoder->tower) &&
+        rot_pixel_plan_fits(&encoder->preprocessor, images, n, encoder->background))
+        return begin_cut(encoder, images, grids, n, first, out, err);
+    ROT_TRY(reserve_pixels(encoder, rows, err));
+    ROT_TRY(resample(encoder, images, grids, n, first, err));
+    const rot_tower_input input = {.pixels = encoder->pixels};
+    return begin_batch(encoder, &input, grids, n, out, err);
 }
 
 int rot_encoder_begin(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
@@ -256,9 +293,7 @@ int rot_encoder_begin(rot_encoder *encoder, const rot_image *images, const rot_g
     }
     for (size_t i = 0, count, rows; i < n; i += count, left -= rows) {
         next_batch(encoder, grids, i, n, left, &count, &rows);
-        ROT_GO(reserve_pixels(encoder, rows, err));
-        ROT_GO(resample(encoder, images + i, grids + i, count, i, err));
-        ROT_GO(begin_batch(encoder, grids + i, count, to, err));
+        ROT_GO(begin_images(encoder, images + i, grids + i, count, rows, i, to, err));
         for (size_t k = 0; k < count; k++) to += (size_t)grids[i + k].k * encoder->row_width * elem;
     }
     return 0;

@@ -6,6 +6,7 @@
 
 #include "base/cpu.h"
 #include "base/err.h"
+#include "encoder/pixel_plan.h"
 #include "encoder/resample.h"
 #include "rotoscope/geometry.h"
 
@@ -88,7 +89,7 @@ static int pad(plane *image, const uint8_t background[3], int32_t height, int32_
 
 // float32 of each byte value in each channel. The Fast processor computes (x - mean * 255) / (std *
 // 255) in float32 with both products rounded.
-static void make_table(const rot_preprocessor *p, float table[3][256])
+void rot_pixels_table(const rot_preprocessor *p, float table[3][256])
 {
     for (int c = 0; c < 3; c++) {
         const float mean = (float)p->mean[c] * 255.0f, std = (float)p->std[c] * 255.0f;
@@ -129,7 +130,7 @@ static void cut(const plane *image, const rot_preprocessor *p, int32_t first_row
                 int32_t first_column, int32_t grid_h, int32_t grid_w, float *out)
 {
     float table[3][256];
-    make_table(p, table);
+    rot_pixels_table(p, table);
     const bool copies = image->channels == 1 && same_channels(p);
     const size_t n = 3 * (size_t)p->temporal * (size_t)p->patch_px * (size_t)p->patch_px;
     const int32_t m = p->merge;

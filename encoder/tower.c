@@ -309,7 +309,13 @@ static int send(rot_tower *tower, const rot_tower_order *order, int slot, rot_er
     return b->ops->send(b, planes, 1 + tower->n_taps, order->tokens, slot, err);
 }
 
-int rot_tower_start(rot_tower *tower, int slot, const float *pixels, const rot_grid *grids,
+// Only where patches keep their order.
+bool rot_tower_cuts(const rot_tower *tower)
+{
+    return tower->backend->ops->cut && !tower->config.window_px && !tower->config.tile_px;
+}
+
+int rot_tower_start(rot_tower *tower, int slot, const rot_tower_input *input, const rot_grid *grids,
                     size_t n, rot_err *err)
 {
     double since = now();
@@ -320,7 +326,11 @@ int rot_tower_start(rot_tower *tower, int slot, const float *pixels, const rot_g
     ROT_TRY(reserve(tower, order->rows, err));
     ROT_TRY(rot_tower_upload_tables(tower, grids, n, order, err));
     book(tower, STAGE_TABLES, &since, 0);
-    rot_tower_upload_runs(tower, tower->pixels, &order->in, tower->patch_values, pixels);
+    if (input->pixels)
+        rot_tower_upload_runs(tower, tower->pixels, &order->in, tower->patch_values, input->pixels);
+    else
+        ROT_TRY(tower->backend->ops->cut(tower->backend, input->images, n, input->cut,
+                                         tower->pixels, err));
     book(tower, STAGE_UPLOAD, &since, 0);
     ROT_TRY(linear(tower, STAGE_PATCH, &since, tower->patch, tower->patch_values, (size_t)c->width,
                    order->rows, tower->pixels, tower->x, err));
@@ -338,6 +348,7 @@ int rot_tower_run(rot_tower *tower, const float *pixels, const rot_grid *grids, 
                   rot_err *err)
 {
     if (n == 0) return 0;
-    ROT_TRY(rot_tower_start(tower, 0, pixels, grids, n, err));
+    const rot_tower_input input = {.pixels = pixels};
+    ROT_TRY(rot_tower_start(tower, 0, &input, grids, n, err));
     return rot_tower_finish(tower, 0, out, err);
 }

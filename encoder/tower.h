@@ -25,11 +25,20 @@ int rot_tower_supports(const char *model_type, rot_err *err);
 // memory; an image that alone has more is run alone.
 size_t rot_tower_rows(const rot_tower *tower);
 
+// What a batch is made of: pixels as below, or if they are NULL grey images that the backend cuts
+// (rot_tower_cuts says whether it does).
+typedef struct rot_tower_input {
+    const float *pixels;
+    const rot_pixel_image *images; // one per grid
+    const rot_pixel_cut *cut;
+} rot_tower_input;
+bool rot_tower_cuts(const rot_tower *tower);
+
 // One packed batch in two steps. `start` tells the backend all that is to be done and returns, on a
 // processor when it is done; `finish` writes what `start` with the same slot (0 or 1) began. Two
 // slots may be under way at once on a backend that has `send`, else one.
-int rot_tower_start(rot_tower *tower, int slot, const float *pixels, const rot_grid *grids,
-                    size_t n, rot_err *err);
+int rot_tower_start(rot_tower *tower, int slot, const rot_tower_input *input,
+                    const rot_grid *grids, size_t n, rot_err *err);
 int rot_tower_finish(rot_tower *tower, int slot, void *out, rot_err *err);
 // Waits after each operation, so that its time is booked where it belongs.
 void rot_tower_profile(rot_tower *tower, bool on);

@@ -24,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/pixels.h"
 #include "rotoscope/error.h"
 
 typedef enum rot_precision { ROT_PRECISION_F32, ROT_PRECISION_BF16 } rot_precision;
@@ -130,6 +131,10 @@ typedef struct rot_backend_ops {
     int (*send)(rot_backend *backend, rot_buffer *const *buffers, int n, size_t rows, int slot,
                 rot_err *err);
     int (*receive)(rot_backend *backend, int slot, const void **rows, rot_err *err);
+    // out ACT (sum of grid_h * grid_w, 3 temporal patch_px^2): the patch rows of grey images, one
+    // image after another, as rot_geometry_pixels makes them and upload rounds them.
+    int (*cut)(rot_backend *backend, const rot_pixel_image *images, size_t n,
+               const rot_pixel_cut *cut, rot_buffer *out, rot_err *err);
     // How products are computed, a line per shape that linear_new has seen: bits depend on it.
     void (*choices)(const rot_backend *backend, char *out, size_t capacity);
 } rot_backend_ops;

@@ -55,6 +55,8 @@ static void close_cuda(rot_backend *backend)
     const rot_cuda_driver *d = cuda->driver;
     if (cuda->device) {
         rot_cuda_free(cuda, cuda->sums, cuda->sums_bytes);
+        rot_cuda_free(cuda, cuda->blob, cuda->blob_bytes);
+        rot_cuda_free(cuda, cuda->scratch, cuda->scratch_bytes);
         for (int i = 0; i < 2; i++) {
             if (cuda->staging[i]) d->unpin(cuda->device, cuda->staging[i]);
             if (cuda->slots[i].host) d->unpin(cuda->device, cuda->slots[i].host);
@@ -130,6 +132,21 @@ int rot_cuda_put(rot_cuda *cuda, void *to, bool bf16, const float *from, size_t 
         ROT_TRY(cuda->driver->copy(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_TO_DEVICE,
                                    (unsigned char *)to + at * elem, cuda->staging[i], count * elem,
                                    err));
+        ROT_TRY(cuda->driver->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_STAGING + i, err));
+    }
+    return 0;
+}
+
+int rot_cuda_put_bytes(rot_cuda *cuda, void *to, const void *from, size_t n_bytes, rot_err *err)
+{
+    for (size_t at = 0; at < n_bytes; at += ROT_CUDA_STAGING_BYTES) {
+        const size_t left = n_bytes - at,
+                     n = left < ROT_CUDA_STAGING_BYTES ? left : ROT_CUDA_STAGING_BYTES;
+        const int i = (int)(cuda->next_staging++ % 2);
+        ROT_TRY(cuda->driver->wait(cuda->device, ROT_CUDA_STAGING + i, err));
+        memcpy(cuda->staging[i], (const unsigned char *)from + at, n);
+        ROT_TRY(cuda->driver->copy(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_TO_DEVICE,
+                                   (unsigned char *)to + at, cuda->staging[i], n, err));
         ROT_TRY(cuda->driver->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_STAGING + i, err));
     }
     return 0;
@@ -459,6 +476,7 @@ static const rot_backend_ops ops = {
     .send = send,
     .receive = receive,
     .choices = choices,
+    .cut = rot_cuda_cut,
 };
 
 int rot_cuda_open(const rot_cuda_driver *driver, int device, int threads, rot_backend **out,

@@ -81,6 +81,8 @@ typedef struct rot_cuda {
     size_t n_ways, ways_capacity;
     float *sums; // (largest / 4, widest): of products whose epilogue is ours
     size_t sums_bytes;
+    unsigned char *blob, *scratch; // of images that are cut
+    size_t blob_bytes, scratch_bytes;
 } rot_cuda;
 
 // On the table given; for tests too.
@@ -91,6 +93,7 @@ int rot_cuda_alloc(rot_cuda *cuda, size_t n_bytes, const char *what, void **out,
 void rot_cuda_free(rot_cuda *cuda, void *memory, size_t n_bytes);
 // n floats to the device, as they are or rounded to bf16.
 int rot_cuda_put(rot_cuda *cuda, void *to, bool bf16, const float *from, size_t n, rot_err *err);
+int rot_cuda_put_bytes(rot_cuda *cuda, void *to, const void *from, size_t n_bytes, rot_err *err);
 // The error that a call without a result met before, if any.
 int rot_cuda_failed(const rot_cuda *cuda, rot_err *err);
 // Lets what follows write a buffer that was sent.
@@ -105,5 +108,10 @@ int rot_cuda_linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epi
 void rot_cuda_linear_free(rot_backend *backend, rot_linear *linear);
 int rot_cuda_linear(rot_backend *backend, const rot_linear *linear, size_t rows,
                     const rot_buffer *in, rot_buffer *out, rot_err *err);
+
+// ---- pixels.c
+
+int rot_cuda_cut(rot_backend *backend, const rot_pixel_image *images, size_t n,
+                 const rot_pixel_cut *cut, rot_buffer *out, rot_err *err);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/driver.h"
+#include "kernels/cuda/pixels.h"
 #include "kernels/cuda/rows.h"
 
 // ---- kernels
@@ -39,6 +40,16 @@ __global__ void __launch_bounds__(128) rope_kernel(const rot_cuda_rope_args a)
     rot_cuda_rope(this_block(), &a);
 }
 
+__global__ void __launch_bounds__(256) resample_kernel(const rot_cuda_pixels_args a)
+{
+    rot_cuda_resample(this_block(), &a);
+}
+
+__global__ void __launch_bounds__(128) patches_kernel(const rot_cuda_pixels_args a)
+{
+    rot_cuda_patches(this_block(), &a);
+}
+
 template <int PADDED>
 __global__ void __launch_bounds__(ROT_ATTENTION_WARPS *ROT_WARP)
     attention_kernel(const rot_cuda_attention_args a)
@@ -57,6 +68,8 @@ static const void *kernel_of(rot_cuda_kernel kernel)
     case ROT_CUDA_ATTENTION_64: return (const void *)attention_kernel<64>;
     case ROT_CUDA_ATTENTION_80: return (const void *)attention_kernel<80>;
     case ROT_CUDA_ATTENTION_128: return (const void *)attention_kernel<128>;
+    case ROT_CUDA_RESAMPLE: return (const void *)resample_kernel;
+    case ROT_CUDA_PATCHES: return (const void *)patches_kernel;
     default: return NULL;
     }
 }

@@ -12,7 +12,7 @@
 #include "rotoscope/error.h"
 
 enum {
-    ROT_CUDA_ABI = 1, // of this header; another one is refused
+    ROT_CUDA_ABI = 2, // of this header; another one is refused
     ROT_CUDA_EVENTS = 16
 };
 

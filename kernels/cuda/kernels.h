@@ -17,6 +17,8 @@ typedef enum rot_cuda_kernel {
     ROT_CUDA_ATTENTION_64, // heads of at most 64
     ROT_CUDA_ATTENTION_80,
     ROT_CUDA_ATTENTION_128,
+    ROT_CUDA_RESAMPLE,
+    ROT_CUDA_PATCHES,
     ROT_CUDA_KERNELS
 } rot_cuda_kernel;
 
@@ -77,6 +79,32 @@ typedef struct rot_cuda_attention_args {
     float scale;
 } rot_cuda_attention_args;
 
+// A pass of kernels/pixels.h. Offsets are into a blob of bytes.
+typedef struct rot_cuda_pass {
+    uint64_t tables;                    // first (n_out), taps (n_out), weights (n_out, stride)
+    int32_t n_in, n_out, other, stride; // other: length of the axis that stays
+    int32_t precision, columns;
+} rot_cuda_pass;
+
+typedef struct rot_cuda_picture {
+    uint64_t bytes, scratch[2]; // offsets; scratch into another blob
+    int32_t row;                // of its first patch
+    int32_t width, height;      // after the passes
+    int32_t grid_w, n_passes;
+    rot_cuda_pass passes[4];
+} rot_cuda_picture;
+
+// RESAMPLE: pass `pass` of all images. PATCHES: a block per patch.
+typedef struct rot_cuda_pixels_args {
+    const uint8_t *blob;
+    uint8_t *scratch;
+    const rot_cuda_picture *pictures; // (n)
+    const float *table;               // (3, 256)
+    uint16_t *out;                    // (patches, 3 temporal patch_px^2)
+    int32_t n, pass, patch_px, temporal, merge;
+    uint8_t background;
+} rot_cuda_pixels_args;
+
 enum { ROT_CUDA_QUERIES = 64, ROT_CUDA_KEYS = 64 };
 
 typedef union rot_cuda_args {
@@ -85,6 +113,7 @@ typedef union rot_cuda_args {
     rot_cuda_swiglu_args swiglu;
     rot_cuda_rope_args rope;
     rot_cuda_attention_args attention;
+    rot_cuda_pixels_args pixels;
 } rot_cuda_args;
 
 typedef struct rot_cuda_launch {

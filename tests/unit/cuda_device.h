@@ -19,6 +19,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/driver.h"
+#include "kernels/cuda/pixels.h"
 #include "kernels/cuda/rows.h"
 
 enum { FAKE_GUARD = 256, FAKE_CHUNK = 128 };
@@ -119,6 +120,8 @@ static inline void fake_launch(const rot_cuda_launch *l)
             case ROT_CUDA_ATTENTION_128:
                 rot_cuda_attention(b, &l->args.attention, 128, shared);
                 break;
+            case ROT_CUDA_RESAMPLE: rot_cuda_resample(b, &l->args.pixels); break;
+            case ROT_CUDA_PATCHES: rot_cuda_patches(b, &l->args.pixels); break;
             default: abort();
             }
         }

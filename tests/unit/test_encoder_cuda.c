@@ -157,6 +157,52 @@ static void bits_ignore_batches(void **state)
     free(want), free(got);
 }
 
+// Grey images are cut on the device; as three equal channels they are cut by the processor. Every
+// geometry, in shapes that grow and shrink along both axes.
+static void the_device_cuts_images_as_the_processor_does(void **state)
+{
+    (void)state;
+    static const int sizes[][2] = {{700, 32}, {2600, 32}, {90, 400}, {31, 33}, {1000, 900}};
+    enum { SHAPES = sizeof sizes / sizeof *sizes };
+    rot_preprocessor p = rot_preprocessor_default();
+    for (int g = ROT_GEOMETRY_RELEASED; g <= ROT_GEOMETRY_NATIVE; g++) {
+        rot_encoder_options o = options_of("cuda", ROT_DTYPE_BF16);
+        rot_image grey[SHAPES], colour[SHAPES];
+        rot_grid at[SHAPES];
+        rot_err err;
+        size_t k = 0;
+        o.geometry = (rot_geometry)g;
+        for (int i = 0; i < SHAPES; i++) {
+            const size_t n = (size_t)(sizes[i][0] * sizes[i][1]);
+            uint8_t *one = malloc(n), *three = malloc(3 * n);
+            uint64_t s = 88172645463325252u + (uint64_t)i;
+            for (size_t b = 0; b < n; b++) {
+                s ^= s << 13, s ^= s >> 7, s ^= s << 17;
+                one[b] = three[3 * b] = three[3 * b + 1] = three[3 * b + 2] = (uint8_t)(s >> 40);
+            }
+            grey[i] = (rot_image){one, sizes[i][0], sizes[i][1], 1};
+            colour[i] = (rot_image){three, sizes[i][0], sizes[i][1], 3};
+            assert_int_equal(
+                rot_geometry_grid(o.geometry, &p, sizes[i][0], sizes[i][1], &at[i], &err), 0);
+            k += (size_t)at[i].k;
+        }
+        uint16_t *want = malloc(k * OUT * 2), *got = malloc(k * OUT * 2);
+        rot_encoder *e = open_with(&o);
+        assert_int_equal(rot_encoder_encode(e, colour, at, SHAPES, want, &err), 0);
+        assert_int_equal(rot_encoder_encode(e, grey, at, SHAPES, got, &err), 0);
+        assert_memory_equal(got, want, k * OUT * 2);
+        at[2].grid_w += 2;
+        assert_int_equal(rot_encoder_encode(e, grey, at, SHAPES, got, &err), ROT_ERR_USAGE);
+        assert_non_null(strstr(err.message, "image 2"));
+        rot_encoder_close(&e);
+        for (int i = 0; i < SHAPES; i++) {
+            free((void *)(uintptr_t)grey[i].pixels);
+            free((void *)(uintptr_t)colour[i].pixels);
+        }
+        free(want), free(got);
+    }
+}
+
 static void memory_that_does_not_suffice_is_an_error(void **state)
 {
     (void)state;
@@ -205,6 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_tower_is_as_near_as_ref),
         cmocka_unit_test(bits_ignore_batches),
+        cmocka_unit_test(the_device_cuts_images_as_the_processor_does),
         cmocka_unit_test(memory_that_does_not_suffice_is_an_error),
         cmocka_unit_test(a_failing_device_is_an_error),
     };
