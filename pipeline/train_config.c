@@ -125,6 +125,7 @@ static int from_tree(const rot_node *root, rot_train_config *config, rot_arena *
     ROT_TRY(read_first(root, "rot.stage", config, &config->stage, 1, arena, err));
     rot_train_defaults(config, preset, config->method, config->stage);
     rot_train_config defaults = *config;
+    if (config->method != ROT_METHOD_ROT) defaults.stage = 1; // a stage given has no effect there
     ROT_TRY(rot_section_read(&t, root, "", err));
     ROT_TRY(check_required(root, err));
     ROT_TRY(check_effects(root, config, &defaults, err));
