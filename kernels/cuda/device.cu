@@ -197,27 +197,34 @@ static int open_device(int index, rot_cuda_device **out, rot_err *err)
 
 // ---- memory, order
 
+// CUDA's current device is a thread's; callers may come from another thread than the one that
+// opened.
+static void use(const rot_cuda_device *d)
+{
+    cudaSetDevice(d->index);
+}
+
 static int alloc_memory(rot_cuda_device *d, size_t n_bytes, void **out, rot_err *err)
 {
-    (void)d;
+    use(d);
     return check(cudaMalloc(out, n_bytes), "memory of the device", err);
 }
 
 static void free_memory(rot_cuda_device *d, void *memory)
 {
-    (void)d;
+    use(d);
     cudaFree(memory);
 }
 
 static int pin(rot_cuda_device *d, size_t n_bytes, void **out, rot_err *err)
 {
-    (void)d;
+    use(d);
     return check(cudaMallocHost(out, n_bytes), "pinned memory", err);
 }
 
 static void unpin(rot_cuda_device *d, void *memory)
 {
-    (void)d;
+    use(d);
     cudaFreeHost(memory);
 }
 
@@ -233,12 +240,14 @@ static int copy(rot_cuda_device *d, rot_cuda_stream stream, rot_cuda_way way, vo
 
 static int clear(rot_cuda_device *d, void *memory, size_t n_bytes, rot_err *err)
 {
+    use(d);
     return check(cudaMemsetAsync(memory, 0, n_bytes, d->streams[ROT_CUDA_COMPUTE]), "clearing",
                  err);
 }
 
 static int mark(rot_cuda_device *d, rot_cuda_stream stream, int event, rot_err *err)
 {
+    use(d);
     d->marked[event] = true;
     return check(cudaEventRecord(d->events[event], d->streams[stream]), "an event", err);
 }
@@ -268,6 +277,7 @@ static int launch(rot_cuda_device *d, const rot_cuda_launch *l, rot_err *err)
 {
     rot_cuda_args a = l->args;
     void *args[] = {&a};
+    use(d);
     return check(cudaLaunchKernel(kernel_of(l->kernel), dim3(l->grid_x, l->grid_y),
                                   dim3(l->warps * ROT_WARP), args, 0, d->streams[ROT_CUDA_COMPUTE]),
                  "a kernel", err);
@@ -335,6 +345,7 @@ static int choose(rot_cuda_device *d, const rot_cuda_product *p, rot_cuda_choice
     const uint32_t no_reduction = CUBLASLT_REDUCTION_SCHEME_NONE; // k is summed in one order
     int n = 0;
     static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof out->data, "room for an algorithm");
+    use(d);
     int rc = matmul_make(p, d->workspace, &m, err); // any address is right for the choice
     if (rc < 0) return rc;
     cublasStatus_t s = cublasLtMatmulPreferenceCreate(&preference);
@@ -382,6 +393,7 @@ static int multiply(rot_cuda_device *d, const rot_cuda_product *p, const rot_cud
 {
     matmul m;
     const float one = 1.0f, before = p->add ? 1.0f : 0.0f;
+    use(d);
     int rc = matmul_make(p, bias, &m, err);
     if (rc < 0) return rc;
     const cublasStatus_t s =
