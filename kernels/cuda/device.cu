@@ -231,6 +231,7 @@ static void unpin(rot_cuda_device *d, void *memory)
 static int copy(rot_cuda_device *d, rot_cuda_stream stream, rot_cuda_way way, void *to,
                 const void *from, size_t n_bytes, rot_err *err)
 {
+    use(d);
     return check(
         cudaMemcpyAsync(to, from, n_bytes,
                         way == ROT_CUDA_TO_DEVICE ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost,
@@ -379,6 +380,7 @@ static bool accepts(rot_cuda_device *d, const rot_cuda_product *p, const rot_cud
     matmul m;
     rot_err ignored;
     cublasLtMatmulHeuristicResult_t result;
+    use(d);
     if (matmul_make(p, d->workspace, &m, &ignored) < 0) return false;
     const cublasStatus_t s =
         cublasLtMatmulAlgoCheck(d->blas, m.operation, m.weight, m.in, m.out, m.out,
