@@ -178,6 +178,10 @@ demo: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@BUILD=$(BUILD) tools/demo
 
+# Small models from scratch, an hour: docs/experiments.md.
+experiments: all
+	@BUILD=$(BUILD) tools/experiments
+
 lint:
 	@tools/lint
 
@@ -208,6 +212,6 @@ install: all
 clean:
 	rm -rf build/* build-asan build-tsan build-ubsan
 
-.PHONY: all cuda packages-present deps tests check check-faults check-peers check-cluster bench demo lint docs install clean
+.PHONY: all cuda packages-present deps tests check check-faults check-peers check-cluster bench demo experiments lint docs install clean
 .DELETE_ON_ERROR:
 -include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(BUILD)/tests/cuda_device.so.d

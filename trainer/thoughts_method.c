@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "trainer/chain.h"
@@ -293,10 +294,14 @@ static int updated(rot_method *method, rot_err *err)
 static int save(rot_method *method, const char *dir, rot_err *err)
 {
     thoughts *t = of(method);
-    if (t->config->tuning == ROT_TUNE_LORA)
-        return rot_decoder_save_adapter(method->decoder, dir, err);
-    ROT_TRY(rot_decoder_save(method->decoder, dir, false, err));
-    return t->options.kind == ROT_THOUGHTS_NONE ? 0 : rot_thought_tokens_save(dir, &t->tokens, err);
+    bool adapter = t->config->tuning == ROT_TUNE_LORA;
+    char path[4096];
+    // Beside state.safetensors, not in its folder: a model is every tensor file of a folder.
+    ROT_TRY(rot_fs_join(path, sizeof path, dir, adapter ? "adapter" : "model", err));
+    if (adapter) return rot_decoder_save_adapter(method->decoder, path, err);
+    ROT_TRY(rot_decoder_save(method->decoder, path, false, err));
+    if (t->options.kind == ROT_THOUGHTS_NONE) return 0;
+    return rot_thought_tokens_save(path, &t->tokens, err);
 }
 
 static int describe(rot_method *method, char **json, rot_err *err)

@@ -28,7 +28,7 @@ train() { rotoscope train --threads 1 -c train.yaml "$@"; }
 for method in coconut pause cot no-cot no-thoughts icot; do
     expect 0 "9 steps" train --set method=$method --set out=$method
     [ "$(wc -l <$method/train.jsonl)" = 9 ] || fail "$method: not a line per step"
-    marks=$(grep -c '<|latent|>' $method/last/tokenizer.json)
+    marks=$(grep -c '<|latent|>' $method/last/model/tokenizer.json)
     case $method in coconut | pause) want=1 ;; *) want=0 ;; esac
     [ "$marks" = $want ] || fail "$method: $marks tokens of latents, not $want"
 done
@@ -50,10 +50,10 @@ tokens() { # tokens RUN EPOCH: supervised in it
 expect 0 "" rotoscope train -q --threads 2 -c train.yaml --set method=coconut --set out=two
 cmp -s coconut/last/state.safetensors two/last/state.safetensors || fail "two threads give other bits"
 # What was trained goes on, and answers; its tokens are in the tokenizer now.
-expect 0 "" train --set out=next --set model.checkpoint=coconut/last --set train.max_steps=1
-expect 0 "12 of 12" rotoscope generate --threads 1 -m coconut/last --method coconut --latents 6 -f gsm8k-aug rows.txt \
+expect 0 "" train --set out=next --set model.checkpoint=coconut/last/model --set train.max_steps=1
+expect 0 "12 of 12" rotoscope generate --threads 1 -m coconut/last/model --method coconut --latents 6 -f gsm8k-aug rows.txt \
     -o p.jsonl --max-new-tokens 4
-expect 0 "12 of 12" rotoscope generate --threads 1 -m pause/last --method pause --latents 6 -f gsm8k-aug rows.txt \
+expect 0 "12 of 12" rotoscope generate --threads 1 -m pause/last/model --method pause --latents 6 -f gsm8k-aug rows.txt \
     -o p.jsonl --max-new-tokens 4
 
 # The curriculum moves on, the optimizer forgets where it does.
@@ -76,7 +76,7 @@ done
 [ $deaths -gt 0 ] || fail "it was never killed"
 expect 0 "9 steps" train --set out=killed --set checkpoint.every=1
 cmp -s coconut/last/state.safetensors killed/last/state.safetensors || fail "another state after $deaths kills"
-cmp -s coconut/last/model.safetensors killed/last/model.safetensors || fail "another model after kills"
+cmp -s coconut/last/model/model.safetensors killed/last/model/model.safetensors || fail "another model after kills"
 timeless coconut >want && timeless killed >got && cmp -s want got || fail "another log after $deaths kills"
 
 # Keys that do not go together: file, line and why.
