@@ -6,6 +6,7 @@ MAKE_BUILD=${BUILD:-build} # as make takes it: relative to TOP, because TOP may 
 case $MAKE_BUILD in /*) BUILD=$MAKE_BUILD ;; *) BUILD=$TOP/$MAKE_BUILD ;; esac
 ROTOSCOPE=$BUILD/rotoscope
 [ -x "$ROTOSCOPE" ] || { echo "no program $ROTOSCOPE: make first"; exit 1; }
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # as tests/run
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/a b"

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as tests/run, and before torch is loaded
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SHARED = pathlib.Path(os.environ.get("ROT_SHARED", TOP.parent / "shared"))
 
