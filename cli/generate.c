@@ -14,6 +14,8 @@ enum {
     KEY_METHOD,
     KEY_LATENTS,
     KEY_STOP,
+    KEY_CLASSIFIER,
+    KEY_FIT_STOP,
     KEY_TEMPERATURE,
     KEY_TOP_P,
     KEY_SEED,
@@ -39,7 +41,12 @@ static const struct argp_option options[] = {
     {"latents", KEY_LATENTS, "N", 0, "latents before the answer, at most (32)", 1},
     {"stop", KEY_STOP, "RULE", 0,
      "fixed (default); token: where the end mark is the most probable token; distance:T: where a "
-     "latent is nearer to the one before than T of its norm",
+     "latent is nearer to the one before than T of its norm; classifier: where it says so "
+     "(coconut)",
+     1},
+    {"classifier", KEY_CLASSIFIER, "FILE", 0, "default: stop.safetensors beside the model", 1},
+    {"fit-stop", KEY_FIT_STOP, "PER_STEP", 0,
+     "write the classifier: from these questions, whose thoughts end behind PER_STEP for each step",
      1},
     {"temperature", KEY_TEMPERATURE, "T", 0, "0 (default): the most probable token", 2},
     {"top-p", KEY_TOP_P, "P", 0, "draw from the fewest tokens that reach P together (1)", 2},
@@ -95,11 +102,13 @@ static void set_stop(rot_generate_options *o, const char *arg, struct argp_state
         o->stop = ROT_STOP_BUDGET;
     } else if (!strcmp(arg, "token")) {
         o->stop = ROT_STOP_TOKEN;
+    } else if (!strcmp(arg, "classifier")) {
+        o->stop = ROT_STOP_CLASSIFIER;
     } else if (!strncmp(arg, "distance:", 9)) {
         o->stop = ROT_STOP_DISTANCE;
         o->distance = real_of(arg + 9, "stop distance:", state);
     } else {
-        argp_error(state, "--stop takes fixed, token or distance:T, not '%s'", arg);
+        argp_error(state, "--stop takes fixed, token, distance:T or classifier, not '%s'", arg);
     }
 }
 
@@ -152,6 +161,9 @@ static error_t parse_numbers(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_BATCH: o->batch = (int32_t)whole_of(arg, "batch", 1, 4096, state); return 0;
     case KEY_LIMIT: o->limit = whole_of(arg, "limit", 1, UINT64_MAX, state); return 0;
+    case KEY_FIT_STOP:
+        o->fit_per_step = (int32_t)whole_of(arg, "fit-stop", 1, 1024, state);
+        return 0;
     case KEY_TOP_K: o->top_k = (int32_t)whole_of(arg, "top-k", 1, 100, state); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -169,6 +181,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_TOKENIZER: o->tokenizer = arg; return 0;
     case KEY_METHOD: args->method = arg; return 0;
     case KEY_STOP: set_stop(o, arg, state); return 0;
+    case KEY_CLASSIFIER: o->classifier = arg; return 0;
     case KEY_BACKEND: o->backend = arg; return 0;
     case KEY_DTYPE:
         if (strcmp(arg, "f32") && strcmp(arg, "bf16"))

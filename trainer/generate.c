@@ -264,6 +264,38 @@ done:
     return rc;
 }
 
+/* ---- the classifier that ends thinking ------------------------------------------------------- */
+
+// The thoughts of every question up to where its steps end; those behind are of no use.
+static int fit_classifier(session *s, rot_err *err)
+{
+    const rot_generate_options *o = s->options;
+    const size_t d = (size_t)s->model.d;
+    char path[PATH_BYTES];
+    rot_stop stop = {0};
+    size_t n = 0;
+    int rc = 0;
+    float *thoughts = rot_malloc((s->n * (size_t)o->latents * d + 1) * sizeof *thoughts);
+    bool *last = rot_malloc((s->n * (size_t)o->latents + 1) * sizeof *last);
+    if (!thoughts || !last)
+        ROT_GO(rot_no_memory(err, s->n * (size_t)o->latents * d * sizeof *thoughts, "thoughts"));
+    for (size_t i = 0; i < s->n; i++) {
+        const rot_generated *q = &s->all[i];
+        size_t wanted = q->question->n_steps * (size_t)o->fit_per_step;
+        if (wanted > (size_t)q->n_latents) wanted = (size_t)q->n_latents;
+        memcpy(thoughts + n * d, q->latents, wanted * d * sizeof *thoughts);
+        for (size_t t = 0; t < wanted; t++) last[n++] = t + 1 == wanted;
+    }
+    ROT_GO(rot_generator_classifier(o, path, sizeof path, err));
+    ROT_GO(rot_stop_fit(thoughts, last, n, d, &stop, err));
+    rc = rot_stop_save(&stop, path, err);
+done:
+    rot_stop_free(&stop);
+    rot_free(last);
+    rot_free(thoughts);
+    return rc;
+}
+
 static int open_teacher(session *s, rot_err *err)
 {
     const rot_generate_options *o = s->options;
@@ -304,7 +336,7 @@ static int answer_all(session *s, rot_err *err)
         for (size_t i = at; i < at + n; i++) {
             ROT_TRY(put_prediction(s, &s->all[i], err));
             if (o->tree_out) ROT_TRY(rot_tree_write(&s->model, &s->all[i], &s->tree, err));
-            if (!o->latents_out) rot_generated_close(&s->all[i]);
+            if (!o->latents_out && !o->fit_per_step) rot_generated_close(&s->all[i]);
         }
         if (o->progress) o->progress(o->user, at + n, s->n, now() - start);
         if (o->stop_flag && *o->stop_flag && at + n < s->n)
@@ -329,6 +361,7 @@ static int run_session(session *s, rot_err *err)
     if (o->tree_out) rot_tree_header(&s->tree);
     ROT_TRY(answer_all(s, err));
     if (o->latents_out) ROT_TRY(write_latents(s, err));
+    if (o->fit_per_step > 0) ROT_TRY(fit_classifier(s, err));
     if (o->tree_out) ROT_TRY(rot_fs_write_atomic(o->tree_out, s->tree.text, s->tree.n_bytes, err));
     return rot_fs_write_atomic(o->predictions, s->lines.text, s->lines.n_bytes, err);
 }

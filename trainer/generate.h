@@ -10,6 +10,7 @@
 #include "trainer/decoder.h"
 #include "trainer/head.h"
 #include "trainer/sample.h"
+#include "trainer/stop.h"
 
 typedef struct rot_generator {
     const rot_generate_options *options;
@@ -18,6 +19,7 @@ typedef struct rot_generator {
     rot_tokenizer_worker *worker;
     rot_train *train; // of the head
     rot_head *head;
+    rot_stop stop; // of ROT_STOP_CLASSIFIER
     // Before the latents (Render-of-Thought's is part of its prompt), behind them, one in their
     // place (a pause, <img>); -1: none.
     int32_t begin, end, thought;
@@ -37,13 +39,16 @@ typedef struct rot_generated {
     int32_t n_latents;
     int32_t *ids; // the answer's, without the end token
     int32_t n_ids;
-    bool ended; // by the end token
+    bool ended;        // by the end token
     char failure[256]; // empty: none
     double seconds;
 } rot_generated;
 
 int rot_generator_open(const rot_generate_options *options, rot_generator *out, rot_err *err);
 void rot_generator_close(rot_generator *generator);
+// Where the classifier's file is, into out[n].
+int rot_generator_classifier(const rot_generate_options *options, char *out, size_t n,
+                             rot_err *err);
 
 int rot_generated_open(rot_generator *generator, const rot_question *question, uint64_t ordinal,
                        rot_generated *out, rot_err *err);

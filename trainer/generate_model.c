@@ -1,6 +1,7 @@
 // What generation runs on: decoder, tokenizer, head and the marks around latents, checked against
 // each other.
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -25,6 +26,13 @@ static int check_options(const rot_generate_options *o, rot_err *err)
                  o->batch < 1 || o->batch > 4096 ? o->batch : o->max_new_tokens);
     if (o->stop == ROT_STOP_DISTANCE && !(o->distance > 0 && isfinite(o->distance)))
         ROT_FAIL(err, ROT_ERR_USAGE, "a distance of %g: not above 0", o->distance);
+    const bool classifier = o->stop == ROT_STOP_CLASSIFIER || o->fit_per_step > 0;
+    if (classifier && o->method != ROT_GENERATE_COCONUT)
+        ROT_FAIL(err, ROT_ERR_USAGE, "the classifier is of Coconut's latents");
+    if (o->fit_per_step > 0 && o->stop != ROT_STOP_BUDGET)
+        ROT_FAIL(err, ROT_ERR_USAGE, "the classifier is fitted to latents that nothing stops");
+    if (o->classifier && !classifier)
+        ROT_FAIL(err, ROT_ERR_USAGE, "the classifier's file has no effect with this stop");
     const bool steps = o->method == ROT_GENERATE_COCONUT || rot;
     if (!steps && (o->stop != ROT_STOP_BUDGET || o->latents_out))
         ROT_FAIL(err, ROT_ERR_USAGE, "%s has no effect: this method has no latents",
@@ -171,6 +179,14 @@ static int find_special(rot_generator *g, const char *folder, rot_err *err)
     return g->special ? 0 : rot_no_memory(err, n * sizeof *g->special, "special tokens");
 }
 
+int rot_generator_classifier(const rot_generate_options *o, char *out, size_t n, rot_err *err)
+{
+    if (!o->classifier) return rot_fs_join(out, n, o->checkpoint, "../stop.safetensors", err);
+    if (snprintf(out, n, "%s", o->classifier) >= (int)n)
+        ROT_FAIL(err, ROT_ERR_USAGE, "%.100s...: too long", o->classifier);
+    return 0;
+}
+
 int rot_generator_open(const rot_generate_options *o, rot_generator *g, rot_err *err)
 {
     char checkpoint[PATH_BYTES], adapter[PATH_BYTES];
@@ -186,6 +202,11 @@ int rot_generator_open(const rot_generate_options *o, rot_generator *g, rot_err 
     if (rc == 0) rc = find_marks(g, err);
     if (rc == 0) rc = open_decoder(g, checkpoint, adapter[0] ? adapter : NULL, err);
     if (rc == 0 && o->method == ROT_GENERATE_ROT) rc = open_head(g, err);
+    char classifier[PATH_BYTES];
+    if (rc == 0 && o->stop == ROT_STOP_CLASSIFIER) {
+        rc = rot_generator_classifier(o, classifier, sizeof classifier, err);
+        if (rc == 0) rc = rot_stop_load(classifier, (size_t)g->d, &g->stop, err);
+    }
     if (rc == 0) rc = rot_sampler_open(o->temperature, o->top_p, g->vocab, &g->sampler, err);
     if (rc < 0) rot_generator_close(g);
     return rc;
@@ -196,6 +217,7 @@ void rot_generator_close(rot_generator *g)
     rot_sampler_close(&g->sampler);
     rot_free(g->special);
     g->special = NULL;
+    rot_stop_free(&g->stop);
     rot_head_close(&g->head);
     rot_train_close(&g->train);
     rot_decoder_close(&g->decoder);

@@ -180,6 +180,15 @@ static bool is_near(const float *a, const float *b, size_t d, double distance)
     return sqrt(gap) < distance * sqrt(norm);
 }
 
+// Sequences whose thought t is their last one, says the classifier.
+static void stop_by_classifier(run *r, int32_t t)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (r->active[i])
+            r->active[i] =
+                !rot_stop_ends(&r->g->stop, r->batch[i].latents + (size_t)t * (size_t)r->g->d);
+}
+
 static int think(run *r, rot_err *err)
 {
     const rot_generate_options *o = r->g->options;
@@ -198,6 +207,7 @@ static int think(run *r, rot_err *err)
             memcpy(q->latents + (size_t)q->n_latents++ * d, r->in + at++ * d, d * sizeof *r->in);
         }
         ROT_TRY(step(r, err));
+        if (o->stop == ROT_STOP_CLASSIFIER) stop_by_classifier(r, t);
         if (o->stop != ROT_STOP_DISTANCE || !t) continue;
         for (size_t i = 0; i < r->n; i++) {
             const float *latest = r->batch[i].latents + (size_t)t * d;

@@ -19,9 +19,11 @@ typedef enum rot_generate_method {
 } rot_generate_method;
 
 typedef enum rot_generate_stop {
-    ROT_STOP_BUDGET,  // after `latents` of them
-    ROT_STOP_TOKEN,   // or before, where the end mark is the most probable next token
-    ROT_STOP_DISTANCE // or before, where a latent is less than `distance` of its norm from the last
+    ROT_STOP_BUDGET, // after `latents` of them
+    ROT_STOP_TOKEN,  // or before, where the end mark is the most probable next token
+    // or before, where a latent is less than `distance` of its norm from the last
+    ROT_STOP_DISTANCE,
+    ROT_STOP_CLASSIFIER // or before, where `classifier` says so of a latent (Coconut)
 } rot_generate_stop;
 
 typedef struct rot_generate_options {
@@ -36,12 +38,16 @@ typedef struct rot_generate_options {
     int32_t latents;
     rot_generate_stop stop;
     double distance;
+    const char *classifier; // safetensors file; NULL: CHECKPOINT/../stop.safetensors
+    // Above 0: `classifier` is not read but written, from the questions' latents: thinking ends
+    // behind so many for each of a question's steps, `latents` at most.
+    int32_t fit_per_step;
     double temperature, top_p; // 0: greedy
     uint64_t seed;
     int32_t max_new_tokens, batch;
-    const char *backend; // "auto", "ref", "onednn"
-    int precision;       // 0: f32, 1: bf16
-    int threads;         // 0: rot_threads_available()
+    const char *backend;     // "auto", "ref", "onednn"
+    int precision;           // 0: f32, 1: bf16
+    int threads;             // 0: rot_threads_available()
     const char *predictions; // file: JSON lines that rot_evaluate reads
     // What the latents are; NULL: not written. `latents_out`: a safetensors file with N.latents (n,
     // d) of question N, N.targets (K, d) where the questions are a store with embeddings; beside

@@ -56,6 +56,28 @@ expect 0 "12 of 12" rotoscope generate --threads 1 -m coconut/last/model --metho
 expect 0 "12 of 12" rotoscope generate --threads 1 -m pause/last/model --method pause --latents 6 -f gsm8k-aug rows.txt \
     -o p.jsonl --max-new-tokens 4
 
+# A classifier that ends thinking: fitted to what the model thinks of its questions, read beside the model.
+answer() { rotoscope generate -q --threads 1 -m coconut/last/model --method coconut --latents 6 -f gsm8k-aug rows.txt \
+    -o p.jsonl --max-new-tokens 1 "$@"; }
+expect 2 "stop.safetensors: no such file" answer --stop classifier
+expect 0 "" answer --fit-stop 1
+[ -s coconut/last/stop.safetensors ] || fail "no classifier beside the model"
+expect 0 "" answer --stop classifier
+# Samples have 2 to 6 steps. With 32 weights it knows most of the 12 samples that it was fitted to.
+sed -n 's/.*"latents": \([0-9]*\),.*/\1/p' p.jsonl >counts
+awk '{ print gsub(/<</, "") }' rows.txt >steps
+equal=$(paste counts steps | awk '$1 == $2 { n++ } END { print n + 0 }')
+[ "$equal" -ge 9 ] || fail "thoughts as many as steps in $equal of 12 samples"
+expect 2 "is of Coconut's latents" rotoscope generate -m pause/last/model --method pause --stop classifier -f gsm8k-aug \
+    rows.txt -o p.jsonl
+expect 2 "nothing stops" answer --fit-stop 1 --stop token
+expect 2 "has no effect with this stop" answer --classifier coconut/last/stop.safetensors
+expect 1 "no weight and bias" answer --stop classifier --classifier lm/model.safetensors
+cp coconut/last/stop.safetensors narrow && printf '\100' | dd of=narrow bs=1 seek=3 conv=notrunc 2>/dev/null
+expect 1 "narrow" answer --stop classifier --classifier narrow
+# The model that was trained goes on training: its folder has no other tensors than its own.
+expect 0 "" train --set out=next --set model.checkpoint=coconut/last/model --set train.max_steps=2
+
 # The curriculum moves on, the optimizer forgets where it does.
 expect 0 "" train --set out=stages --set thoughts.epochs_per_stage=1 --set thoughts.first_epoch=1 --set optimizer.reset=stage
 [ "$(latents stages)" = "8 8 8 16 16 16 24 24 24 " ] || fail "stages: $(latents stages)"

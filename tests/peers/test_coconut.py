@@ -119,3 +119,28 @@ def test_a_batch_is_the_mean_over_its_tokens(checkpoints):  # noqa: F811
     assert together.n_tokens == sum(a.n_tokens for a in alone)
     assert together.sum == pytest.approx(sum(a.sum for a in alone), rel=1e-6)
     decoder.close()
+
+
+class Stop(C.Structure):
+    _fields_ = [("d", C.c_size_t), ("weight", C.POINTER(C.c_float)), ("bias", C.c_float)]
+
+
+@pytest.mark.parametrize("d, separable", [(3, False), (24, False), (8, True)])
+def test_the_classifier_that_ends_thinking_equals_scikit_learns(checkpoints, d, separable):  # noqa: F811
+    """Its loss is LogisticRegression's on standardized features, with C = 1 and a bias that is free."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(d)
+    thoughts = (rng.normal(size=(400, d)) * rng.uniform(0.1, 5, d) + rng.normal(size=d)).astype(np.float32)
+    last = thoughts @ rng.normal(size=d) + (0 if separable else rng.normal(size=400) * 3) > 1
+    assert 0 < last.sum() < 400
+    decoder = Decoder(checkpoints("gpt2")[0])
+    stop = Stop()
+    flags = last.astype(np.bool_)
+    decoder.call("rot_stop_fit", thoughts.ctypes.data_as(C.POINTER(C.c_float)), flags.ctypes.data_as(C.c_void_p),
+                 C.c_size_t(400), C.c_size_t(d), C.byref(stop))
+    mean, scale = thoughts.astype(float).mean(0), thoughts.astype(float).std(0)
+    model = linear_model.LogisticRegression(C=1, tol=1e-10, max_iter=10000).fit((thoughts - mean) / scale, last)
+    got = np.array([stop.weight[i] for i in range(d)]) * scale
+    assert rel(got, model.coef_[0]) < 1e-4
+    bias = stop.bias + (got / scale * mean).sum()
+    assert abs(bias - model.intercept_[0]) < 1e-3 * max(1, abs(model.intercept_[0]))
