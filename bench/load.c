@@ -1,7 +1,8 @@
 // What opening a tower costs, its checkpoint in the page cache: all of it, the packing of the
 // weights within it, and a copy of as many bytes from the mapped files, measured in turn. One TSV
 // row: medians, (opening - packing) / copy, and the peak of memory over the weights' bytes, after
-// one image of 300 patches. load CHECKPOINT [THREADS].
+// one image of 300 patches. load CHECKPOINT [THREADS [CACHE]]: with a folder, also opening from the
+// packed weights kept there, the weights' hash known as a build knows it, and that over the copy.
 #include <fcntl.h>
 #include <glob.h>
 #include <stdint.h>
@@ -63,6 +64,23 @@ static double copy(const char *checkpoint, size_t n)
     return took;
 }
 
+// Seconds of opening from the packed weights in `cache`; makes them before the first.
+static int open_warm(const rot_encoder_options *options, const char *cache, const char *sha256,
+                     bool first, double *seconds, rot_err *err)
+{
+    rot_encoder_options o = *options;
+    rot_encoder *encoder;
+    o.pack_cache = cache;
+    o.weights_sha256 = sha256;
+    for (int i = first ? 0 : 1; i < 2; i++) {
+        int rc = rot_encoder_open(&o, &encoder, err);
+        if (rc < 0) return rc;
+        *seconds = rot_encoder_get_loading(encoder).seconds;
+        rot_encoder_close(&encoder);
+    }
+    return 0;
+}
+
 static int encode_one(rot_encoder *encoder, const rot_encoder_info *info, rot_err *err)
 {
     enum { WIDTH = 2400, HEIGHT = 32 }; // 300 patches of 16 x 16
@@ -82,16 +100,18 @@ int main(int argc, char **argv)
     rot_encoder_options options = rot_encoder_options_default();
     rot_encoder_info info;
     double opening[PASSES], packing[PASSES], copying[PASSES], over[PASSES];
+    double warm[PASSES] = {0}, warm_over[PASSES] = {0};
+    const char *cache = argc > 3 ? argv[3] : NULL;
     size_t bytes = 0;
     struct rusage usage = {0};
     if (argc < 2) {
-        fputs("usage: load CHECKPOINT [THREADS]\n", stderr);
+        fputs("usage: load CHECKPOINT [THREADS [CACHE]]\n", stderr);
         return 2;
     }
     options.checkpoint = argv[1];
     options.geometry = ROT_GEOMETRY_NATIVE;
     options.threads = argc > 2 ? atoi(argv[2]) : 0;
-    int rc = rot_encoder_inspect(&options, false, &info, &err);
+    int rc = rot_encoder_inspect(&options, cache != NULL, &info, &err);
     for (int i = 0; i < PASSES && rc == 0; i++) {
         rot_encoder *encoder;
         rc = rot_encoder_open(&options, &encoder, &err);
@@ -105,14 +125,21 @@ int main(int argc, char **argv)
         rot_encoder_close(&encoder);
         copying[i] = copy(argv[1], bytes);
         over[i] = (loading.seconds - loading.packing_seconds) / copying[i];
+        if (rc == 0 && cache)
+            rc = open_warm(&options, cache, info.weights_sha256, i == 0, &warm[i], &err);
+        warm_over[i] = warm[i] / copying[i];
     }
     if (rc < 0) {
         fprintf(stderr, "load: %s\n", err.message);
         return 1;
     }
-    printf("backend\tweights_MB\topening_s\tpacking_s\tcopy_s\trest_over_copy\tpeak_over_weights\n"
-           "%s\t%.0f\t%.3f\t%.3f\t%.3f\t%.2f\t%.2f\n",
-           info.backend, (double)bytes * 1e-6, median(opening), median(packing), median(copying),
-           median(over), (double)usage.ru_maxrss * 1024 / (double)bytes);
+    printf(
+        "backend\tweights_MB\topening_s\tpacking_s\tcopy_s\trest_over_copy\tpeak_over_weights%s\n"
+        "%s\t%.0f\t%.3f\t%.3f\t%.3f\t%.2f\t%.2f",
+        cache ? "\twarm_s\twarm_over_copy" : "", info.backend, (double)bytes * 1e-6,
+        median(opening), median(packing), median(copying), median(over),
+        (double)usage.ru_maxrss * 1024 / (double)bytes);
+    if (cache) printf("\t%.3f\t%.2f", median(warm), median(warm_over));
+    putchar('\n');
     return 0;
 }

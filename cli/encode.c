@@ -6,7 +6,7 @@
 
 #include "cli/cli.h"
 
-enum { KEY_GEOMETRY = 1, KEY_DTYPE, KEY_BACKEND, KEY_PIXELS, KEY_DEEPSTACK };
+enum { KEY_GEOMETRY = 1, KEY_DTYPE, KEY_BACKEND, KEY_PIXELS, KEY_DEEPSTACK, KEY_PACK_CACHE };
 enum { BATCH_IMAGES = 64, BATCH_PATCHES = 16384 }; // what is in memory at once
 
 static const struct argp_option options[] = {
@@ -16,6 +16,7 @@ static const struct argp_option options[] = {
     {"dtype", KEY_DTYPE, "TYPE", 0, "bf16 (default) or f32: arithmetic and output", 0},
     {"backend", KEY_BACKEND, "NAME", 0, "auto (default), ref, onednn, amx or cuda", 0},
     {"deepstack", KEY_DEEPSTACK, 0, 0, "the deepstack taps too: STEM.deepstack.0, .1, ...", 0},
+    {"pack-cache", KEY_PACK_CACHE, "DIR", 0, "keep packed weights there for later starts", 0},
     {"pixels", KEY_PIXELS, 0, 0, "write the tower's input instead: STEM.pixels and STEM.grid", 0},
     {0}};
 
@@ -76,6 +77,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_BACKEND: args->encoder.backend = arg; return 0;
     case KEY_PIXELS: args->pixels = true; return 0;
+    case KEY_PACK_CACHE: args->encoder.pack_cache = arg; return 0;
     case KEY_DEEPSTACK: args->encoder.deepstack = true; return 0;
     case ARGP_KEY_ARG: add_input(args, arg); return 0;
     case ARGP_KEY_END:
@@ -84,6 +86,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!args->n_inputs) argp_error(state, "which images?");
         if (args->pixels && args->encoder.deepstack)
             argp_error(state, "--pixels runs no tower: --deepstack has no effect");
+        if (args->pixels && *args->encoder.pack_cache)
+            argp_error(state, "--pixels runs no tower: --pack-cache has no effect");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -278,12 +282,20 @@ static int write_batch(const encode_args *args, size_t first, size_t n,
     return code;
 }
 
+static void print_note(void *user, const char *message)
+{
+    if (!((const encode_args *)user)->common.quiet) fprintf(stderr, "rotoscope: %s\n", message);
+}
+
 static int write_embeddings(const encode_args *args, const rot_encoder_info *info,
                             rot_tensor_file *file, const volatile sig_atomic_t *stop)
 {
     rot_encoder *encoder = NULL;
     rot_err err = {0};
-    if (rot_encoder_open(&args->encoder, &encoder, &err) < 0) return cli_fail(&err);
+    rot_encoder_options opening = args->encoder;
+    opening.note = print_note;
+    opening.note_user = (void *)(uintptr_t)args;
+    if (rot_encoder_open(&opening, &encoder, &err) < 0) return cli_fail(&err);
     int code = 0;
     for (size_t at = 0; at < args->n_inputs && !code && !*stop;) {
         size_t n = batch_size(args, at);

@@ -50,6 +50,7 @@ rot_encoder_options rot_encoder_options_default(void)
         .backend = "auto",
         .dtype = ROT_DTYPE_BF16,
         .background = {255, 255, 255},
+        .pack_cache = "",
     };
 }
 
@@ -118,9 +119,27 @@ int rot_encoder_inspect(const rot_encoder_options *options, bool with_hash, rot_
     return rc;
 }
 
+static int open_cache(const rot_encoder_options *options, const rot_checkpoint *checkpoint,
+                      const rot_backend *backend, rot_pack_cache *out, rot_err *err)
+{
+    char computed[65];
+    const char *dir = options->pack_cache, *hash = options->weights_sha256;
+    if (!dir || !*dir) return 0;
+    if (!backend->ops->linear_packed) {
+        if (options->note)
+            options->note(options->note_user, "this backend keeps no packed weights on disk");
+        return 0;
+    }
+    if (!hash) ROT_TRY(rot_checkpoint_hash(checkpoint, options->deepstack, computed, err));
+    rot_pack_cache_open(out, dir, hash ? hash : computed, backend,
+                        (rot_pack_notes){options->note, options->note_user});
+    return 0;
+}
+
 int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_err *err)
 {
     int rc = 0;
+    rot_pack_cache cache = {0};
     double start = now();
     rot_checkpoint *checkpoint = NULL;
     rot_precision precision = ROT_PRECISION_BF16;
@@ -142,13 +161,16 @@ int rot_encoder_open(const rot_encoder_options *options, rot_encoder **out, rot_
     encoder->patch_values =
         (size_t)c->in_channels * (size_t)c->temporal * (size_t)(c->patch_px * c->patch_px);
     encoder->row_width = (size_t)(c->out_width * (1 + (options->deepstack ? c->n_taps : 0)));
-    ROT_GO(rot_tower_open(checkpoint, encoder->backend, options->deepstack, &encoder->tower, err));
+    ROT_GO(open_cache(options, checkpoint, encoder->backend, &cache, err));
+    ROT_GO(rot_tower_open(checkpoint, encoder->backend, options->deepstack, &cache, &encoder->tower,
+                          err));
     rot_tower_loading(encoder->tower, &encoder->loading.packing_seconds,
                       &encoder->loading.weight_bytes);
     encoder->loading.seconds = now() - start;
     *out = encoder;
     encoder = NULL;
 done:
+    rot_pack_cache_close(&cache);
     rot_checkpoint_close(&checkpoint);
     rot_encoder_close(&encoder);
     return rc;

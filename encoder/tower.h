@@ -3,6 +3,7 @@
 #define ROT_ENCODER_TOWER_H
 
 #include "encoder/checkpoint.h"
+#include "encoder/pack_cache.h"
 #include "kernels/backend.h"
 #include "rotoscope/encoder.h"
 #include "rotoscope/geometry.h"
@@ -12,9 +13,10 @@ typedef struct rot_tower rot_tower;
 // Packs the weights tensor by tensor from the checkpoint's map, which may be closed afterwards.
 // ROT_ERR_FORMAT: a value that is not finite (or not in bfloat16 where that is the precision),
 // named. ROT_ERR_UNSUPPORTED: a model_type without a family. The tower uses `backend` and does not
-// own it.
+// own it. What `cache` has is taken from there, and kept mapped; what it lacks is written at the
+// end. An empty one, {0}, has nothing and takes nothing.
 int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, bool deepstack,
-                   rot_tower **out, rot_err *err);
+                   rot_pack_cache *cache, rot_tower **out, rot_err *err);
 void rot_tower_close(rot_tower **tower);
 
 // ROT_ERR_UNSUPPORTED unless there is a family for this model_type; the message lists those there
@@ -37,8 +39,8 @@ bool rot_tower_cuts(const rot_tower *tower);
 // One packed batch in two steps. `start` tells the backend all that is to be done and returns, on a
 // processor when it is done; `finish` writes what `start` with the same slot (0 or 1) began. Two
 // slots may be under way at once on a backend that has `send`, else one.
-int rot_tower_start(rot_tower *tower, int slot, const rot_tower_input *input,
-                    const rot_grid *grids, size_t n, rot_err *err);
+int rot_tower_start(rot_tower *tower, int slot, const rot_tower_input *input, const rot_grid *grids,
+                    size_t n, rot_err *err);
 int rot_tower_finish(rot_tower *tower, int slot, void *out, rot_err *err);
 // Waits after each operation, so that its time is booked where it belongs.
 void rot_tower_profile(rot_tower *tower, bool on);

@@ -70,6 +70,7 @@ struct rot_tower {
     rot_tower_order orders[2];   // of the batches under way
     bool profiled;
     rot_encoder_stage stages[N_STAGES];
+    rot_map packed;         // what linears read that own no weight
     double packing_seconds; // of opening
     size_t weight_bytes;
 };

@@ -11,6 +11,7 @@
 
 typedef struct loader {
     const rot_checkpoint *checkpoint;
+    rot_pack_cache *cache;
     rot_tower *tower;
     rot_err *err;
 } loader;
@@ -140,30 +141,55 @@ static int read_parts(const loader *l, const linear_spec *s, const char *ending,
     return 0;
 }
 
-static int read_linear(const loader *l, const linear_spec *s, rot_linear **out)
+// From the file of packed weights, whose values were checked before it was written. *out NULL: it
+// is not there.
+static int take_linear(const loader *l, const linear_spec *s, const float *bias, rot_linear **out)
 {
-    int rc = 0;
-    float *weight = NULL, *bias = NULL;
+    rot_packed packed;
+    rot_backend *b = l->tower->backend;
+    *out = NULL;
+    if (!rot_pack_cache_take(l->cache, s->n_in, s->n_out, s->epilogue, &packed)) return 0;
+    int rc =
+        b->ops->linear_new_packed(b, s->n_in, s->n_out, s->epilogue, &packed, bias, out, l->err);
+    if (rc != ROT_ERR_UNSUPPORTED) return rc;
+    rot_pack_cache_distrust(l->cache, "a weight does not lie as it is read here");
+    return 0;
+}
+
+static int pack_linear(const loader *l, const linear_spec *s, const float *bias, rot_linear **out)
+{
+    float *weight = NULL;
     rot_tower *t = l->tower;
     rot_backend *b = t->backend;
     const rot_tensor *direct = direct_weight(l, s);
+    if (direct)
+        ROT_TRY(check_bf16(l, direct));
+    else
+        ROT_TRY(read_parts(l, s, ".weight", s->n_in, &weight));
+    double start = omp_get_wtime();
+    int rc = direct
+                 ? b->ops->linear_new_bf16(b, s->n_in, s->n_out, s->epilogue, direct->data, bias,
+                                           out, l->err)
+                 : b->ops->linear_new(b, s->n_in, s->n_out, s->epilogue, weight, bias, out, l->err);
+    t->packing_seconds += omp_get_wtime() - start;
+    if (direct) rot_tensor_drop(direct);
+    rot_free(weight);
+    return rc;
+}
+
+static int read_linear(const loader *l, const linear_spec *s, rot_linear **out)
+{
+    int rc = 0;
+    float *bias = NULL;
     if (s->with_bias)
         ROT_GO(read_parts(l, s, ".bias", 1, &bias));
     else if (!(bias = rot_calloc(s->n_out, sizeof *bias)))
         ROT_GO(rot_no_memory(l->err, s->n_out * sizeof *bias, "a bias"));
-    if (direct)
-        ROT_GO(check_bf16(l, direct));
-    else
-        ROT_GO(read_parts(l, s, ".weight", s->n_in, &weight));
-    double start = omp_get_wtime();
-    rc = direct ? b->ops->linear_new_bf16(b, s->n_in, s->n_out, s->epilogue, direct->data, bias,
-                                          out, l->err)
-                : b->ops->linear_new(b, s->n_in, s->n_out, s->epilogue, weight, bias, out, l->err);
-    t->packing_seconds += omp_get_wtime() - start;
-    t->weight_bytes += s->n_in * s->n_out * (is_bf16(l) ? 2 : 4);
-    if (direct) rot_tensor_drop(direct);
+    ROT_GO(take_linear(l, s, bias, out));
+    if (!*out) ROT_GO(pack_linear(l, s, bias, out));
+    l->tower->weight_bytes += s->n_in * s->n_out * (is_bf16(l) ? 2 : 4);
+    rc = rot_pack_cache_made(l->cache, *out, s->n_in, s->n_out, s->epilogue, l->err);
 done:
-    rot_free(weight);
     rot_free(bias);
     return rc;
 }
@@ -281,7 +307,7 @@ static int read_all(const loader *l)
 }
 
 int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, bool deepstack,
-                   rot_tower **out, rot_err *err)
+                   rot_pack_cache *cache, rot_tower **out, rot_err *err)
 {
     *out = NULL;
     const rot_vision_config *c = rot_checkpoint_config(checkpoint);
@@ -289,15 +315,20 @@ int rot_tower_open(const rot_checkpoint *checkpoint, rot_backend *backend, bool 
     rot_tower *tower = rot_calloc(1, sizeof *tower);
     if (!tower) return rot_no_memory(err, sizeof *tower, "a tower");
     tower->backend = backend;
+    tower->packed = cache->map;
+    cache->map = (rot_map){0};
     tower->family = rot_tower_family_of(c->model_type);
     tower->config = *c;
     tower->n_taps = deepstack ? c->n_taps : 0;
     tower->patch_values =
         (size_t)c->in_channels * (size_t)c->temporal * (size_t)c->patch_px * (size_t)c->patch_px;
     while ((tower->side + 1) * (tower->side + 1) <= c->n_positions) tower->side++;
-    loader l = {checkpoint, tower, err};
+    loader l = {checkpoint, cache, tower, err};
     int rc = read_all(&l);
-    if (rc < 0) rot_tower_close(&tower);
+    if (rc < 0)
+        rot_tower_close(&tower);
+    else
+        rot_pack_cache_write(cache);
     *out = tower;
     return rc;
 }
@@ -355,6 +386,7 @@ void rot_tower_close(rot_tower **tower)
     free_merger(b, &t->merger);
     for (int i = 0; i < t->n_taps; i++) free_merger(b, &t->taps[i]);
     free_norm(b, &t->pre_norm);
+    rot_fs_unmap(&t->packed);
     rot_free(t->newline);
     rot_free(t->positions);
     rot_free(t->blocks);

@@ -54,6 +54,15 @@ typedef struct rot_heads {
     int32_t heads, head_dim;
 } rot_heads;
 
+// A packed weight as bytes that a file may keep. What they mean is the backend's: the same where
+// its identity, its precision, the processor and `layout` are the same.
+typedef struct rot_packed {
+    const void *bytes; // at 64
+    size_t n_bytes;
+    uint8_t layout[16];
+} rot_packed;
+enum { ROT_PACKED_VERSION = 1 }; // another one where a backend packs otherwise
+
 typedef struct rot_backend_ops {
     void (*close)(rot_backend *backend);
 
@@ -77,6 +86,13 @@ typedef struct rot_backend_ops {
     int (*linear_new_bf16)(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
                            const uint16_t *weight, const float *bias, rot_linear **out,
                            rot_err *err);
+    // The packed weight of a linear; valid as long as the linear. NULL: the backend gives none.
+    void (*linear_packed)(const rot_backend *backend, const rot_linear *linear, rot_packed *out);
+    // A linear over such bytes, which are read where they lie and must live longer.
+    // ROT_ERR_UNSUPPORTED: not the size or the layout that this backend packs this weight in.
+    int (*linear_new_packed)(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                             const rot_packed *packed, const float *bias, rot_linear **out,
+                             rot_err *err);
     void (*linear_free)(rot_backend *backend, rot_linear *linear);
     // in: ACT (rows, n_in); out (rows, n_out) as the epilogue says. Either buffer may be of another
     // width as long as it holds that many elements: merging 4 rows into one is a reshape.
@@ -143,7 +159,7 @@ struct rot_backend {
     const rot_backend_ops *ops;
     rot_precision precision;
     int threads;
-    size_t batch_rows; // that keep a device busy, and for which buffers are made; 0: as one likes
+    size_t batch_rows;  // that keep a device busy, and for which buffers are made; 0: as one likes
     char identity[128]; // name, instruction set, library version, version of the numerics
 };
 

@@ -24,6 +24,14 @@ void *rot_host_alloc(size_t n_bytes, const char *what, rot_err *err)
     return data;
 }
 
+int rot_host_check_packed(const rot_packed *packed, size_t n_bytes, rot_err *err)
+{
+    static const uint8_t only[sizeof packed->layout];
+    if (packed->n_bytes == n_bytes && !memcmp(packed->layout, only, sizeof only)) return 0;
+    ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "a packed weight of %zu bytes instead of %zu",
+             packed->n_bytes, n_bytes);
+}
+
 int rot_host_buffer_new(rot_elem elem, size_t elem_bytes, size_t rows, size_t width,
                         rot_buffer **out, rot_err *err)
 {

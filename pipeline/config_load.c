@@ -162,6 +162,10 @@ static int check_pairs(const rot_node *root, const rot_config *config, rot_err *
         ROT_FAIL(err, ROT_ERR_CONFIG,
                  "%s: encode.device_memory has no effect with encode.backend: %s",
                  where_of(root, "encode.device_memory", "encode.backend"), config->encode.backend);
+    if (*config->encode.pack_cache && !strcmp(config->encode.backend, "cuda"))
+        ROT_FAIL(err, ROT_ERR_CONFIG,
+                 "%s: encode.pack_cache has no effect with encode.backend: cuda",
+                 where_of(root, "encode.pack_cache", "encode.backend"));
     if (config->render.mode == ROT_MODE_PAGE &&
         config->render.width_px <= 2 * config->render.padding_px)
         ROT_FAIL(err, ROT_ERR_CONFIG,

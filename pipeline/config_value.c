@@ -174,7 +174,7 @@ static int read_string(const rot_key *key, const char *prefix, const rot_node *n
                        const char **field, rot_err *err)
 {
     if (!is_string(node)) return wrong_type(key, prefix, node, "a string", err);
-    if (!*node->text)
+    if (!*node->text && key->type != ROT_KEY_PLACE)
         ROT_FAIL(err, ROT_ERR_CONFIG, "%s: %s%s is empty", node->where, prefix, key->name);
     if (key->type == ROT_KEY_NAME && !rot_value_is_name(node->text))
         ROT_FAIL(err, ROT_ERR_CONFIG,
@@ -206,9 +206,10 @@ static int read_folder(const rot_key *key, const char *prefix, const rot_node *n
                        const char **field, rot_arena *arena, rot_err *err)
 {
     ROT_TRY(read_string(key, prefix, node, field, err));
+    if (key->type == ROT_KEY_PLACE && !**field) return 0;
     ROT_TRY(resolve(node, arena, field, err));
     bool is_file = key->type == ROT_KEY_FILE;
-    if (key->type == ROT_KEY_ROOT) return 0;
+    if (key->type == ROT_KEY_ROOT || key->type == ROT_KEY_PLACE) return 0;
     if (is_file ? rot_fs_is_file(*field) : rot_fs_is_dir(*field)) return 0;
     ROT_FAIL(err, ROT_ERR_MISSING, "%s: %s%s: %s: no such %s", node->where, prefix, key->name,
              *field, is_file ? "file" : "folder");
@@ -356,6 +357,7 @@ int rot_value_read(const rot_key *key, const char *prefix, const rot_node *node,
     case ROT_KEY_STRING:
     case ROT_KEY_NAME: return read_string(key, prefix, node, field, err);
     case ROT_KEY_ROOT:
+    case ROT_KEY_PLACE:
     case ROT_KEY_FILE:
     case ROT_KEY_FOLDER: return read_folder(key, prefix, node, field, arena, err);
     case ROT_KEY_FILES: return read_files(key, prefix, node, base, arena, err);
@@ -405,7 +407,7 @@ static void write_path(rot_str *out, const char *path)
 {
     char folder[PATH_MAX], absolute[2 * PATH_MAX];
     while (!strncmp(path, "./", 2) && path[2] && path[2] != '/') path += 2;
-    if (path[0] == '/' || !getcwd(folder, sizeof folder)) {
+    if (!*path || path[0] == '/' || !getcwd(folder, sizeof folder)) {
         rot_value_quote(out, path);
         return;
     }
@@ -445,6 +447,7 @@ void rot_value_write(const rot_key *key, const void *base, rot_str *out)
     case ROT_KEY_STRING:
     case ROT_KEY_NAME: rot_value_quote(out, *(const char *const *)field); break;
     case ROT_KEY_ROOT:
+    case ROT_KEY_PLACE:
     case ROT_KEY_FILE:
     case ROT_KEY_FOLDER: write_path(out, *(const char *const *)field); break;
     case ROT_KEY_FILES: write_paths(out, split->files, split->n_files, false); break;

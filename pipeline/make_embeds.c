@@ -164,6 +164,11 @@ static int read_group(embeds_job *t, uint64_t first, uint64_t end, group *g, rot
     return 0;
 }
 
+static void pass_note(void *user, const char *message)
+{
+    rot_job_note(((const embeds_job *)user)->job, "%s", message);
+}
+
 static int run_tower(embeds_job *t, const rot_image *images, const rot_grid *grids, size_t n,
                      void *out, rot_err *err)
 {
@@ -171,6 +176,9 @@ static int run_tower(embeds_job *t, const rot_image *images, const rot_grid *gri
     if (!t->encoder) { // only now: packing the weights takes seconds
         rot_encoder_options options = t->job->config->encode;
         options.threads = t->job->threads;
+        options.weights_sha256 = t->info.weights_sha256;
+        options.note = pass_note;
+        options.note_user = t;
         ROT_TRY(rot_encoder_open(&options, &t->encoder, err));
         ROT_TRY(rot_products_check(t->plan->dir, t->encoder, err));
         t->load_seconds += rot_seconds() - start;

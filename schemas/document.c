@@ -15,6 +15,7 @@ static void put_values(const rot_key *key, rot_str *out)
     case ROT_KEY_STRING: rot_str_puts(out, "a string"); break;
     case ROT_KEY_NAME: rot_str_puts(out, "letters, digits, `.`, `-`, `_`"); break;
     case ROT_KEY_ROOT:
+    case ROT_KEY_PLACE:
     case ROT_KEY_FOLDER: rot_str_puts(out, "a folder"); break;
     case ROT_KEY_FILE: rot_str_puts(out, "a file"); break;
     case ROT_KEY_FILES: rot_str_puts(out, "list of paths or globs"); break;
@@ -149,6 +150,7 @@ static void put_type(const rot_key *key, rot_str *out)
     case ROT_KEY_ROOT:
     case ROT_KEY_FILE:
     case ROT_KEY_FOLDER: rot_str_puts(out, "\"type\": \"string\", \"minLength\": 1"); break;
+    case ROT_KEY_PLACE: rot_str_puts(out, "\"type\": \"string\""); break;
     case ROT_KEY_NAME:
         rot_str_puts(out, "\"type\": \"string\", \"maxLength\": 100, "
                           "\"pattern\": \"^[A-Za-z0-9_-][A-Za-z0-9._-]*$\"");

@@ -12,6 +12,7 @@ typedef enum rot_key_type {
     ROT_KEY_STRING,
     ROT_KEY_NAME,    // a string of letters, digits, dot, dash and underscore
     ROT_KEY_ROOT,    // a folder that is made, relative to the file that says it
+    ROT_KEY_PLACE,   // one that is made; "" is none
     ROT_KEY_FOLDER,  // one that must be there
     ROT_KEY_FILE,    // a file that must be there
     ROT_KEY_FILES,   // a list of paths or globs

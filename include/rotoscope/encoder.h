@@ -22,15 +22,23 @@ typedef enum rot_dtype {
 } rot_dtype;
 
 typedef struct rot_encoder_options {
-    size_t size;            // sizeof(rot_encoder_options)
-    const char *checkpoint; // folder: config.json, preprocessor_config.json, *.safetensors
-    rot_geometry geometry;  // released
-    const char *backend;    // "auto", "ref", "onednn", "amx", "cuda"
-    rot_dtype dtype;        // ROT_DTYPE_BF16 or ROT_DTYPE_F32: arithmetic and output
-    uint8_t background[3];  // pads the native geometry; white
-    int threads;            // 0: as many as rot_threads_available()
-    bool deepstack;         // the deepstack taps too, behind the embedding of each merged token
+    size_t size;               // sizeof(rot_encoder_options)
+    const char *checkpoint;    // folder: config.json, preprocessor_config.json, *.safetensors
+    rot_geometry geometry;     // released
+    const char *backend;       // "auto", "ref", "onednn", "amx", "cuda"
+    rot_dtype dtype;           // ROT_DTYPE_BF16 or ROT_DTYPE_F32: arithmetic and output
+    uint8_t background[3];     // pads the native geometry; white
+    int threads;               // 0: as many as rot_threads_available()
+    bool deepstack;            // the deepstack taps too, behind the embedding of each merged token
     uint32_t device_memory_mb; // of a GPU, for all that lies there; 0: nine tenths of the free
+    // A folder, made if it is not there, where the packed weights of backends on processors are
+    // kept for later starts and other processes; "" or NULL: nowhere. A file there that is damaged
+    // or of another machine is made again. Embeddings do not depend on it.
+    const char *pack_cache;
+    const char *weights_sha256; // as rot_encoder_inspect tells, for pack_cache; NULL: computed
+    // A line of news, such as a file of packed weights that was damaged; may be NULL.
+    void (*note)(void *user, const char *message);
+    void *note_user;
 } rot_encoder_options;
 
 // The values named above; no checkpoint.

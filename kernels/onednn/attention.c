@@ -54,7 +54,7 @@ static int make(rot_dnn *dnn, rot_dnn_shape shape, rot_err *err)
     spec.n = shape.values ? shape.dim : shape.length;
     spec.weights = shape.values ? ROT_DNN_W_KN : ROT_DNN_W_NK; // v (length, dim), k (length, dim)
     rot_dnn_product *product;
-    ROT_TRY(rot_dnn_product_new(dnn, &spec, NULL, NULL, NULL, &product, err));
+    ROT_TRY(rot_dnn_product_new(dnn, &spec, NULL, NULL, &product, err));
     dnn->cache[dnn->n_cache++] = (struct rot_dnn_entry){shape, product};
     return 0;
 }

@@ -111,7 +111,8 @@ static int make_bulk(rot_dnn *dnn, rot_linear *linear, rot_dnn_matmul spec, cons
 {
     rot_dnn_product *bulk;
     spec.m = ROT_DNN_BULK;
-    int rc = rot_dnn_product_new(dnn, &spec, NULL, bias, linear->product, &bulk, err);
+    rot_dnn_source shared = {.like = linear->product};
+    int rc = rot_dnn_product_new(dnn, &spec, &shared, bias, &bulk, err);
     if (rc == ROT_ERR_UNSUPPORTED) return 0;
     if (rc < 0) return rc;
     const struct rot_dnn_verdict *known = NULL;
@@ -134,9 +135,9 @@ done:
     return rc;
 }
 
-static int linear_new_bf16(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
-                           const uint16_t *weight, const float *bias, rot_linear **out,
-                           rot_err *err)
+static int make_linear(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                       const rot_dnn_source *weight, const float *bias, rot_linear **out,
+                       rot_err *err)
 {
     static const rot_dnn_post posts[] = {
         [ROT_EPILOGUE_NONE] = ROT_DNN_NOTHING,      [ROT_EPILOGUE_GELU_TANH] = ROT_DNN_GELU_TANH,
@@ -155,7 +156,7 @@ static int linear_new_bf16(rot_backend *backend, size_t n_in, size_t n_out, rot_
                            .f32_out = epilogue == ROT_EPILOGUE_ADD,
                            .post = posts[epilogue]};
     rot_dnn *dnn = (rot_dnn *)backend;
-    int rc = rot_dnn_product_new(dnn, &spec, weight, bias, NULL, &linear->product, err);
+    int rc = rot_dnn_product_new(dnn, &spec, weight, bias, &linear->product, err);
     if (rc == 0) rc = make_bulk(dnn, linear, spec, bias, err);
     if (rc < 0) {
         linear_free(backend, linear);
@@ -163,6 +164,29 @@ static int linear_new_bf16(rot_backend *backend, size_t n_in, size_t n_out, rot_
     }
     *out = linear;
     return 0;
+}
+
+static int linear_new_bf16(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                           const uint16_t *weight, const float *bias, rot_linear **out,
+                           rot_err *err)
+{
+    rot_dnn_source source = {.plain = weight};
+    return make_linear(backend, n_in, n_out, epilogue, &source, bias, out, err);
+}
+
+static int linear_new_packed(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                             const rot_packed *packed, const float *bias, rot_linear **out,
+                             rot_err *err)
+{
+    rot_dnn_source source = {.packed = packed};
+    return make_linear(backend, n_in, n_out, epilogue, &source, bias, out, err);
+}
+
+static void linear_packed(const rot_backend *backend, const rot_linear *linear, rot_packed *out)
+{
+    (void)backend;
+    *out = (rot_packed){.bytes = linear->product->packed, .n_bytes = linear->product->packed_bytes};
+    memcpy(out->layout, linear->product->layout, sizeof out->layout);
 }
 
 static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
@@ -272,6 +296,8 @@ static const rot_backend_ops ops = {
     .download = download,
     .linear_new = linear_new,
     .linear_new_bf16 = linear_new_bf16,
+    .linear_packed = linear_packed,
+    .linear_new_packed = linear_new_packed,
     .linear_free = linear_free,
     .linear = run_linear,
     .layer_norm = layer_norm,

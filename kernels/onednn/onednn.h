@@ -25,8 +25,18 @@ typedef struct rot_dnn_product {
     rot_dnn_call *calls;    // one per thread
     dnnl_memory_t *weights; // one that all share, or one per thread where each brings its own
     bool own_weights;
-    void *packed, *bias_data; // what `weights` and `bias` point to, where they are its own
+    const void *packed; // what the one of `weights` points to
+    size_t packed_bytes;
+    uint8_t layout[16];           // hash of the layout of `packed`
+    void *own_packed, *bias_data; // own: NULL where `packed` is another's
 } rot_dnn_product;
+
+// Where a weight that the spec wants packed comes from; one is not NULL.
+typedef struct rot_dnn_source {
+    const uint16_t *plain;       // (n, k) bfloat16: packed, not kept
+    const rot_packed *packed;    // used where it lies if it lies as the product wants it
+    const rot_dnn_product *like; // its packed weight, on the same condition
+} rot_dnn_source;
 
 typedef struct rot_dnn_shape { // a product of attention
     int64_t rows, length, dim;
@@ -54,12 +64,10 @@ typedef struct rot_dnn {
     size_t n_verdicts, verdicts_capacity;
 } rot_dnn;
 
-// product.c. `weight` (n, k) bfloat16 is packed if the spec says so; both are copied. With `like`,
-// which must live longer, its packed weight is used instead; ROT_ERR_UNSUPPORTED: it lies
-// otherwise.
-int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, const uint16_t *weight,
-                        const float *bias, const rot_dnn_product *like, rot_dnn_product **out,
-                        rot_err *err);
+// product.c. `bias` is copied; what `weight` names must live longer unless it is plain. NULL: each
+// call brings its own. ROT_ERR_UNSUPPORTED: it lies otherwise.
+int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, const rot_dnn_source *weight,
+                        const float *bias, rot_dnn_product **out, rot_err *err);
 void rot_dnn_product_free(rot_dnn *dnn, rot_dnn_product *product);
 // Makes room for the scratch of every product made so far. Before a parallel region.
 int rot_dnn_reserve(rot_dnn *dnn, size_t bytes_per_thread, rot_err *err);

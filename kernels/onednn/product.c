@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "kernels/onednn/onednn.h"
 
@@ -43,10 +44,38 @@ static dnnl_status_t pack(rot_dnn *dnn, const rot_dnn_matmul *spec, const uint16
     return status;
 }
 
+// The one weight that all threads share: another's where it lies, or packed into memory of its own.
+static int place_weight(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_matmul *spec,
+                        dnnl_primitive_desc_t pd, const rot_dnn_source *from, rot_err *err)
+{
+    int64_t layout[ROT_DNN_LAYOUT];
+    product->packed_bytes = rot_dnn_bytes(pd, dnnl_query_weights_md);
+    dnnl_status_t status = rot_dnn_weights_layout(pd, layout);
+    if (status) return rot_dnn_fail(err, status, "a weight's layout");
+    rot_xxh128_bytes(layout, sizeof layout, product->layout);
+    if (from->like)
+        product->packed = from->like->packed;
+    else if (from->packed)
+        product->packed = from->packed->bytes;
+    else
+        product->packed = product->own_packed =
+            rot_host_alloc(product->packed_bytes, "a weight", err);
+    if (!product->packed) return ROT_ERR_NO_MEMORY;
+    if (from->like && !rot_dnn_same_weights(from->like->weights[0], pd))
+        return rot_dnn_fail(err, dnnl_unimplemented, "sharing a weight");
+    if (from->packed && (from->packed->n_bytes != product->packed_bytes ||
+                         memcmp(from->packed->layout, product->layout, sizeof product->layout)))
+        return rot_dnn_fail(err, dnnl_unimplemented, "a packed weight of another layout");
+    status = rot_dnn_operand(&product->weights[0], dnn->engine, pd, dnnl_query_weights_md,
+                             (void *)(uintptr_t)product->packed);
+    if (!status && product->own_packed) status = pack(dnn, spec, from->plain, product->weights[0]);
+    return status ? rot_dnn_fail(err, status, "packing a weight") : 0;
+}
+
 // The operands of `product`, one set per thread, and the packed weight and bias if it has them.
 static int make_operands(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_matmul *spec,
-                         dnnl_primitive_desc_t pd, const uint16_t *weight, const float *bias,
-                         const rot_dnn_product *like, rot_err *err)
+                         dnnl_primitive_desc_t pd, const rot_dnn_source *weight, const float *bias,
+                         rot_err *err)
 {
     int threads = dnn->base.threads;
     product->own_weights = spec->weights != ROT_DNN_W_PACKED;
@@ -70,20 +99,7 @@ static int make_operands(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_m
                                      DNNL_MEMORY_NONE);
     }
     if (status) return rot_dnn_fail(err, status, "operands");
-    if (like) {
-        if (!rot_dnn_same_weights(like->weights[0], pd))
-            return rot_dnn_fail(err, dnnl_unimplemented, "sharing a weight");
-        status = rot_dnn_operand(&product->weights[0], dnn->engine, pd, dnnl_query_weights_md,
-                                 like->packed);
-        if (status) return rot_dnn_fail(err, status, "a weight");
-    } else if (!product->own_weights) {
-        product->packed = rot_host_alloc(rot_dnn_bytes(pd, dnnl_query_weights_md), "a weight", err);
-        if (!product->packed) return ROT_ERR_NO_MEMORY;
-        status = rot_dnn_operand(&product->weights[0], dnn->engine, pd, dnnl_query_weights_md,
-                                 product->packed);
-        if (!status) status = pack(dnn, spec, weight, product->weights[0]);
-        if (status) return rot_dnn_fail(err, status, "packing a weight");
-    }
+    if (!product->own_weights) ROT_TRY(place_weight(dnn, product, spec, pd, weight, err));
     if (spec->bias) {
         product->bias_data = rot_host_alloc((size_t)spec->n * sizeof *bias, "a bias", err);
         if (!product->bias_data) return ROT_ERR_NO_MEMORY;
@@ -96,9 +112,8 @@ static int make_operands(rot_dnn *dnn, rot_dnn_product *product, const rot_dnn_m
     return 0;
 }
 
-int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, const uint16_t *weight,
-                        const float *bias, const rot_dnn_product *like, rot_dnn_product **out,
-                        rot_err *err)
+int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, const rot_dnn_source *weight,
+                        const float *bias, rot_dnn_product **out, rot_err *err)
 {
     int rc = 0;
     dnnl_primitive_attr_t attr = NULL;
@@ -120,7 +135,7 @@ int rot_dnn_product_new(rot_dnn *dnn, const rot_dnn_matmul *spec, const uint16_t
         goto done;
     }
     product->scratch_bytes = rot_dnn_bytes(pd, dnnl_query_scratchpad_md);
-    ROT_GO(make_operands(dnn, product, spec, pd, weight, bias, like, err));
+    ROT_GO(make_operands(dnn, product, spec, pd, weight, bias, err));
     ROT_GO(rot_dnn_reserve(dnn, product->scratch_bytes, err));
     *out = product;
     product = NULL;
@@ -148,7 +163,7 @@ void rot_dnn_product_free(rot_dnn *dnn, rot_dnn_product *product)
     if (product->primitive) dnnl_primitive_destroy(product->primitive);
     rot_free(product->calls);
     rot_free(product->weights);
-    rot_free(product->packed);
+    rot_free(product->own_packed);
     rot_free(product->bias_data);
     rot_free(product);
 }

@@ -60,6 +60,23 @@ static inline dnnl_status_t rot_dnn_attr(rot_dnn_post post, dnnl_primitive_attr_
     return status;
 }
 
+enum { ROT_DNN_LAYOUT = 6 + 2 * DNNL_MAX_NDIMS };
+
+static inline dnnl_status_t rot_dnn_write_layout(dnnl_format_kind_t kind, const dnnl_dims_t padded,
+                                                 const dnnl_dims_t strides, int n,
+                                                 const dnnl_dims_t blocks, const dnnl_dims_t which,
+                                                 int64_t out[ROT_DNN_LAYOUT])
+{
+    if (kind != dnnl_blocked || n < 0 || n > DNNL_MAX_NDIMS) return dnnl_unimplemented;
+    const int64_t plain[] = {n, kind, padded[0], padded[1], strides[0], strides[1]};
+    for (int i = 0; i < 6; i++) out[i] = plain[i];
+    for (int i = 0; i < DNNL_MAX_NDIMS; i++) {
+        out[6 + 2 * i] = i < n ? blocks[i] : 0;
+        out[7 + 2 * i] = i < n ? which[i] : 0;
+    }
+    return dnnl_success;
+}
+
 #if DNNL_VERSION_MAJOR >= 3
 
 static inline dnnl_status_t rot_dnn_matmul_desc(dnnl_primitive_desc_t *out, dnnl_engine_t engine,
@@ -104,6 +121,23 @@ static inline dnnl_status_t rot_dnn_reorder_desc(dnnl_primitive_desc_t *out, dnn
     return dnnl_reorder_primitive_desc_create(out, a, engine, b, engine, NULL);
 }
 
+// What says how the weights of a primitive lie: padded sizes, strides, inner blocks.
+static inline dnnl_status_t rot_dnn_weights_layout(const_dnnl_primitive_desc_t pd,
+                                                   int64_t out[ROT_DNN_LAYOUT])
+{
+    const_dnnl_memory_desc_t md = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+    const dnnl_dims_t *padded, *strides, *blocks, *which;
+    dnnl_format_kind_t kind;
+    int n;
+    ROT_DNN_TRY(dnnl_memory_desc_query(md, dnnl_query_format_kind, &kind));
+    ROT_DNN_TRY(dnnl_memory_desc_query(md, dnnl_query_padded_dims, &padded));
+    ROT_DNN_TRY(dnnl_memory_desc_query(md, dnnl_query_strides, &strides));
+    ROT_DNN_TRY(dnnl_memory_desc_query(md, dnnl_query_inner_nblks_s32, &n));
+    ROT_DNN_TRY(dnnl_memory_desc_query(md, dnnl_query_inner_blks, &blocks));
+    ROT_DNN_TRY(dnnl_memory_desc_query(md, dnnl_query_inner_idxs, &which));
+    return rot_dnn_write_layout(kind, *padded, *strides, n, *blocks, *which, out);
+}
+
 #else
 
 static inline dnnl_status_t rot_dnn_matmul_desc(dnnl_primitive_desc_t *out, dnnl_engine_t engine,
@@ -140,6 +174,15 @@ static inline dnnl_status_t rot_dnn_reorder_desc(dnnl_primitive_desc_t *out, dnn
     ROT_DNN_TRY(dnnl_memory_get_memory_desc(from, &a));
     ROT_DNN_TRY(dnnl_memory_get_memory_desc(to, &b));
     return dnnl_reorder_primitive_desc_create(out, a, engine, b, engine, NULL);
+}
+
+static inline dnnl_status_t rot_dnn_weights_layout(const_dnnl_primitive_desc_t pd,
+                                                   int64_t out[ROT_DNN_LAYOUT])
+{
+    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+    const dnnl_blocking_desc_t *b = &md->format_desc.blocking;
+    return rot_dnn_write_layout(md->format_kind, md->padded_dims, b->strides, b->inner_nblks,
+                                b->inner_blks, b->inner_idxs, out);
 }
 
 #endif

@@ -12,7 +12,8 @@
 struct rot_linear {
     size_t n_in, n_out;
     rot_epilogue epilogue;
-    float *panels, *bias;
+    const float *panels;      // [n_panels][n_in][ROT_REF_PANEL]
+    float *own_panels, *bias; // own: NULL where the panels are another's
 };
 
 static bool rounds(const rot_backend *backend)
@@ -65,34 +66,70 @@ static void linear_free(rot_backend *backend, rot_linear *linear)
 {
     (void)backend;
     if (!linear) return;
-    rot_free(linear->panels);
+    rot_free(linear->own_panels);
     rot_free(linear->bias);
     rot_free(linear);
 }
 
-static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
-                      const float *weight, const float *bias, rot_linear **out, rot_err *err)
+static size_t panel_bytes(size_t n_in, size_t n_out)
 {
+    return (n_out + ROT_REF_PANEL - 1) / ROT_REF_PANEL * n_in * ROT_REF_PANEL * sizeof(float);
+}
+
+// Panels of its own, to be filled, if there are none.
+static int make_linear(rot_backend *backend, rot_linear shape, const float *bias, rot_linear **out,
+                       rot_err *err)
+{
+    size_t n_panels = (shape.n_out + ROT_REF_PANEL - 1) / ROT_REF_PANEL;
     *out = NULL;
-    size_t n_panels = (n_out + ROT_REF_PANEL - 1) / ROT_REF_PANEL;
     rot_linear *linear = rot_calloc(1, sizeof *linear);
     if (!linear) return rot_no_memory(err, sizeof *linear, "a weight");
-    *linear = (rot_linear){.n_in = n_in, .n_out = n_out, .epilogue = epilogue};
-    linear->panels =
-        rot_host_alloc(n_panels * n_in * ROT_REF_PANEL * sizeof(float), "a weight", err);
+    *linear = shape;
+    if (!linear->panels)
+        linear->panels = linear->own_panels =
+            rot_host_alloc(panel_bytes(shape.n_in, shape.n_out), "a weight", err);
     if (linear->panels)
         linear->bias = rot_host_alloc(n_panels * ROT_REF_PANEL * sizeof(float), "a bias", err);
     if (!linear->bias) {
         linear_free(backend, linear);
         return ROT_ERR_NO_MEMORY;
     }
-    memcpy(linear->bias, bias, n_out * sizeof *bias);
+    memcpy(linear->bias, bias, shape.n_out * sizeof *bias);
+    *out = linear;
+    return 0;
+}
+
+static void linear_packed(const rot_backend *backend, const rot_linear *linear, rot_packed *out)
+{
+    (void)backend;
+    *out =
+        (rot_packed){.bytes = linear->panels, .n_bytes = panel_bytes(linear->n_in, linear->n_out)};
+}
+
+static int linear_new_packed(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                             const rot_packed *packed, const float *bias, rot_linear **out,
+                             rot_err *err)
+{
+    *out = NULL;
+    ROT_TRY(rot_host_check_packed(packed, panel_bytes(n_in, n_out), err));
+    return make_linear(backend, (rot_linear){n_in, n_out, epilogue, packed->bytes, NULL, NULL},
+                       bias, out, err);
+}
+
+static int linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                      const float *weight, const float *bias, rot_linear **out, rot_err *err)
+{
+    size_t n_panels = (n_out + ROT_REF_PANEL - 1) / ROT_REF_PANEL;
+    rot_linear *linear;
+    *out = NULL;
+    ROT_TRY(make_linear(backend, (rot_linear){n_in, n_out, epilogue, NULL, NULL, NULL}, bias,
+                        &linear, err));
     bool round = rounds(backend);
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
     for (size_t p = 0; p < n_panels; p++) {
         size_t first = p * ROT_REF_PANEL,
                n = n_out - first < ROT_REF_PANEL ? n_out - first : ROT_REF_PANEL;
-        float *panel = linear->panels + first * n_in;
+        float *panel = linear->own_panels + first * n_in;
         rot_ref_pack_rows(weight + first * n_in, n_in, n, n_in, panel);
         if (round)
             for (size_t i = 0; i < n_in * ROT_REF_PANEL; i += ROT_LANES)
@@ -192,6 +229,8 @@ static const rot_backend_ops ops = {
     .upload = upload,
     .download = download,
     .linear_new = linear_new,
+    .linear_packed = linear_packed,
+    .linear_new_packed = linear_new_packed,
     .linear_free = linear_free,
     .linear = run_linear,
     .layer_norm = layer_norm,

@@ -309,6 +309,7 @@ static void other_value(const rot_key *key, char out[64])
     case ROT_KEY_FONTS: snprintf(out, 64, "[\"Some Family\", \"Other\"]"); break;
     case ROT_KEY_NAME: snprintf(out, 64, "\"other.name_1-x\""); break;
     case ROT_KEY_ROOT:
+    case ROT_KEY_PLACE:
     case ROT_KEY_FILE:
     case ROT_KEY_FOLDER: snprintf(out, 64, "\"%s\"", top); break;
     case ROT_KEY_ENUM:

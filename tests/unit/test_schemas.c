@@ -39,13 +39,21 @@ static void every_field_has_a_key(void **state)
 {
     (void)state;
 #if defined __has_builtin && __has_builtin(__builtin_clear_padding)
-    static const range of_config[] = {
-        DERIVED(rot_config, path),           DERIVED(rot_config, splits),
-        DERIVED(rot_config, n_splits),       DERIVED(rot_config, has_render),
-        DERIVED(rot_config, has_encode),     DERIVED(rot_config, render.size),
-        DERIVED(rot_config, render.n_fonts), DERIVED(rot_config, render.missing_glyph),
-        DERIVED(rot_config, encode.size),    DERIVED(rot_config, encode.background),
-        DERIVED(rot_config, encode.threads), DERIVED(rot_config, where)};
+    static const range of_config[] = {DERIVED(rot_config, path),
+                                      DERIVED(rot_config, splits),
+                                      DERIVED(rot_config, n_splits),
+                                      DERIVED(rot_config, has_render),
+                                      DERIVED(rot_config, has_encode),
+                                      DERIVED(rot_config, render.size),
+                                      DERIVED(rot_config, render.n_fonts),
+                                      DERIVED(rot_config, render.missing_glyph),
+                                      DERIVED(rot_config, encode.size),
+                                      DERIVED(rot_config, encode.background),
+                                      DERIVED(rot_config, encode.threads),
+                                      DERIVED(rot_config, where),
+                                      DERIVED(rot_config, encode.note),
+                                      DERIVED(rot_config, encode.weights_sha256),
+                                      DERIVED(rot_config, encode.note_user)};
     static const range of_split[] = {DERIVED(rot_split_config, name),
                                      DERIVED(rot_split_config, n_files)};
     rot_config config;
