@@ -3,6 +3,7 @@
 # make install    PREFIX=/usr/local DESTDIR=                   make lint         include rules, formatting
 # make check-faults   kills, power failures and damage by the hundred
 # make SAN=asan|tsan check                                     make bench        ratios to peers and ceilings
+# make experiments   small models from scratch, each way of training, an hour
 # make CUDA=1       the backend for NVIDIA GPUs too, and what is missing for it
 
 PREFIX ?= /usr/local
