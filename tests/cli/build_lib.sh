@@ -40,3 +40,18 @@ skipped() { # skipped DATASET: how many rows
     python3 -c 'import json,sys
 print(sum(s["skipped"] for s in json.load(open(sys.argv[1]))["splits"].values()))' "$1"
 }
+# store_to_train DEPTH ROWS: a small language model in lm, and out/d.json, a store of that many rows as wide as it.
+store_to_train() {
+    rotoscope init-model --arch qwen3-tiny --width 32 --heads 2 --mlp 48 --depth "$1" -q lm || exit 1
+    rotoscope init-model --arch tiny --out 32 -q tower || exit 1
+    rows "$2" >rows.jsonl
+    cat >store.yaml <<END
+name: d
+root: out
+splits: {train: {files: [rows.jsonl], format: jsonl}}
+tokenizer: {path: lm}
+render: {thought_markers: false}
+encode: {checkpoint: tower, geometry: native}
+END
+    expect 0 "" rotoscope build -q -c store.yaml
+}

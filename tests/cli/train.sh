@@ -9,18 +9,7 @@ expect 2 "no such file" rotoscope train -c none.yaml
 expect 0 "" rotoscope train --keys
 cmp -s out.txt "$TOP/docs/train-keys.md" || fail "docs/train-keys.md is old: make docs"
 
-rotoscope init-model --arch qwen3-tiny --width 32 --heads 2 --mlp 48 --depth 1 -q lm || exit 1
-rotoscope init-model --arch tiny --out 32 -q tower || exit 1
-rows 9 >rows.jsonl
-cat >store.yaml <<END
-name: d
-root: out
-splits: {train: {files: [rows.jsonl], format: jsonl}}
-tokenizer: {path: lm}
-render: {thought_markers: false}
-encode: {checkpoint: tower, geometry: native}
-END
-expect 0 "" rotoscope build -q -c store.yaml
+store_to_train 1 9
 cat >one.yaml <<END
 out: run
 model: {checkpoint: lm}

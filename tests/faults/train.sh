@@ -7,18 +7,7 @@
 command -v python3 >/dev/null || { echo "no python3"; exit 77; }
 export OMP_NUM_THREADS=1
 
-rotoscope init-model --arch qwen3-tiny --width 32 --heads 2 --mlp 48 --depth 2 -q lm || exit 1
-rotoscope init-model --arch tiny --out 32 -q tower || exit 1
-rows 24 >rows.jsonl
-cat >store.yaml <<END
-name: d
-root: out
-splits: {train: {files: [rows.jsonl], format: jsonl}}
-tokenizer: {path: lm}
-render: {thought_markers: false}
-encode: {checkpoint: tower, geometry: native}
-END
-expect 0 "" rotoscope build -q -c store.yaml
+store_to_train 2 24
 
 # training NAME: NAME.yaml; 12 steps of 2 micro-batches, a checkpoint after each step
 training() {
