@@ -2,7 +2,8 @@
 // weights within it, and a copy of as many bytes from the mapped files, measured in turn. One TSV
 // row: medians, (opening - packing) / copy, and the peak of memory over the weights' bytes, after
 // one image of 300 patches. load CHECKPOINT [THREADS [CACHE]]: with a folder, also opening from the
-// packed weights kept there, the weights' hash known as a build knows it, and that over the copy.
+// packed weights kept there, the weights' hash known as a build knows it, and that over the copy;
+// and the processor time of an image with weights that are mapped, over that with weights packed.
 #include <fcntl.h>
 #include <glob.h>
 #include <stdint.h>
@@ -19,11 +20,16 @@
 
 enum { PASSES = 7 };
 
-static double now(void)
+static double now_of(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static double now(void)
+{
+    return now_of(CLOCK_MONOTONIC);
 }
 
 static double median(double *x)
@@ -94,6 +100,30 @@ static int encode_one(rot_encoder *encoder, const rot_encoder_info *info, rot_er
     return rc;
 }
 
+// Median of PASSES turns.
+static int compare_encoding(rot_encoder_options o, const rot_encoder_info *info, const char *cache,
+                            double *mapped_over_packed, rot_err *err)
+{
+    rot_encoder *e[2] = {NULL, NULL}; // packed, mapped
+    double ratio[PASSES], took[2];
+    int rc = rot_encoder_open(&o, &e[0], err);
+    o.pack_cache = cache;
+    o.weights_sha256 = info->weights_sha256;
+    if (rc == 0) rc = rot_encoder_open(&o, &e[1], err);
+    for (int k = 0; k < 2 && rc == 0; k++) rc = encode_one(e[k], info, err);
+    for (int i = 0; i < PASSES && rc == 0; i++) {
+        for (int k = 0; k < 2 && rc == 0; k++) {
+            double start = now_of(CLOCK_PROCESS_CPUTIME_ID);
+            rc = encode_one(e[k], info, err);
+            took[k] = now_of(CLOCK_PROCESS_CPUTIME_ID) - start;
+        }
+        ratio[i] = took[1] / took[0];
+    }
+    for (int k = 0; k < 2; k++) rot_encoder_close(&e[k]);
+    if (rc == 0) *mapped_over_packed = median(ratio);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     rot_err err = {0};
@@ -101,6 +131,7 @@ int main(int argc, char **argv)
     rot_encoder_info info;
     double opening[PASSES], packing[PASSES], copying[PASSES], over[PASSES];
     double warm[PASSES] = {0}, warm_over[PASSES] = {0};
+    double encoding = 0;
     const char *cache = argc > 3 ? argv[3] : NULL;
     size_t bytes = 0;
     struct rusage usage = {0};
@@ -129,6 +160,7 @@ int main(int argc, char **argv)
             rc = open_warm(&options, cache, info.weights_sha256, i == 0, &warm[i], &err);
         warm_over[i] = warm[i] / copying[i];
     }
+    if (rc == 0 && cache) rc = compare_encoding(options, &info, cache, &encoding, &err);
     if (rc < 0) {
         fprintf(stderr, "load: %s\n", err.message);
         return 1;
@@ -136,10 +168,10 @@ int main(int argc, char **argv)
     printf(
         "backend\tweights_MB\topening_s\tpacking_s\tcopy_s\trest_over_copy\tpeak_over_weights%s\n"
         "%s\t%.0f\t%.3f\t%.3f\t%.3f\t%.2f\t%.2f",
-        cache ? "\twarm_s\twarm_over_copy" : "", info.backend, (double)bytes * 1e-6,
-        median(opening), median(packing), median(copying), median(over),
+        cache ? "\twarm_s\twarm_over_copy\tencoding_mapped_over_packed" : "", info.backend,
+        (double)bytes * 1e-6, median(opening), median(packing), median(copying), median(over),
         (double)usage.ru_maxrss * 1024 / (double)bytes);
-    if (cache) printf("\t%.3f\t%.2f", median(warm), median(warm_over));
+    if (cache) printf("\t%.3f\t%.2f\t%.3f", median(warm), median(warm_over), encoding);
     putchar('\n');
     return 0;
 }
