@@ -36,7 +36,9 @@ static void standardize(fit *f)
             double gap = f->thoughts[i * f->d + j] - f->mean[j];
             f->scale[j] += gap * gap / (double)f->n;
         }
-    for (size_t j = 0; j < f->d; j++) f->scale[j] = f->scale[j] > 0 ? 1 / sqrt(f->scale[j]) : 0;
+    // What varies less than floats round is no feature.
+    for (size_t j = 0; j < f->d; j++)
+        f->scale[j] = f->scale[j] > 1e-12 * f->mean[j] * f->mean[j] ? 1 / sqrt(f->scale[j]) : 0;
 }
 
 static double score(const fit *f, const double *w)
