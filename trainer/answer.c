@@ -338,6 +338,16 @@ static size_t with_sign(span s, size_t at)
     return binary || spaced ? at : from;
 }
 
+// Whether a number is all that its text counts, and no term of an expression.
+static bool stands_alone(span s, span number)
+{
+    size_t at = (size_t)(number.text - s.text);
+    for (size_t i = 0; i < s.n; i++)
+        if ((i < at || i >= at + number.n) && is_digit(s, i)) return false;
+    while (at && strchr("$\\ ", s.text[at - 1])) at--;
+    return !at || !strchr("+-*/^", s.text[at - 1]);
+}
+
 typedef enum number_kind { FIRST, LAST, ONLY } number_kind;
 
 // A number of the text: its first, its last, or the only one. n 0: there is none.
@@ -360,7 +370,7 @@ static span pick_number(span s, number_kind which)
         n++;
         at = end;
     }
-    if (which == ONLY && n != 1) found.n = 0;
+    if (which == ONLY && (n != 1 || !stands_alone(s, found))) found.n = 0;
     return found;
 }
 

@@ -69,6 +69,9 @@ static void the_corrected_rule_keeps_signs_and_thousands(void **state)
     assert_false(right("### 1,234", "234"));
     assert_true(right("### $18 per day", "18"));
     assert_false(right("### 5 of 7", "7"));
+    assert_false(right("### 8n^2+4n+1", "1")); // a term is no answer
+    assert_false(right("### x + 7", "7"));
+    assert_true(right("### x = 7 cm", "7"));
 }
 
 static void the_corrected_rule_reads_latex(void **state)
