@@ -101,8 +101,9 @@ static void draw_rules(rot_draws *draws, ontology *o, int sort, const char *prop
     for (int i = 0; i < KINDS; i++) {
         int other = (sort + 1 + (int)rot_draw(draws, N_SORTS - 1)) % N_SORTS;
         if (i == CHAIN - 1 || rot_draw(draws, 10) < 3) continue;
-        add_rule(draws, o, o->kinds[i], draw_property(draws, other), false, rot_draw(draws, 2),
-                 scratch);
+        bool not = rot_draw(draws, 2); // one draw a statement: arguments have no order
+        const char *aside = draw_property(draws, other);
+        add_rule(draws, o, o->kinds[i], aside, false, not, scratch);
     }
     // The opposite of the answer, of a kind that has nothing to do with it.
     add_rule(draws, o, o->kinds[KINDS - 1], property, false, !negated, scratch);
