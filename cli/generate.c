@@ -210,7 +210,7 @@ static const struct argp argp = {
            "cache of keys and values. The predictions are scored by rotoscope evaluate.",
     .children = cli_children};
 
-static void show(void *user, uint64_t done, uint64_t total, double seconds)
+static void show(void *user, uint64_t resumed, uint64_t done, uint64_t total, double seconds)
 {
     const cli_common *common = user;
     if (common->quiet) return;
@@ -219,7 +219,7 @@ static void show(void *user, uint64_t done, uint64_t total, double seconds)
                 (unsigned long long)done, (unsigned long long)total, seconds);
     else
         fprintf(stderr, "%llu of %llu questions, %.2f/s\n", (unsigned long long)done,
-                (unsigned long long)total, seconds > 0 ? (double)done / seconds : 0);
+                (unsigned long long)total, seconds > 0 ? (double)(done - resumed) / seconds : 0);
 }
 
 int cli_generate(int argc, char **argv)

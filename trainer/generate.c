@@ -14,6 +14,7 @@
 #include "encoder/safetensors.h"
 #include "rotoscope/reader.h"
 #include "trainer/generate.h"
+#include "trainer/predictions.h"
 
 enum { PATH_BYTES = 4096 };
 
@@ -24,7 +25,8 @@ typedef struct session {
     rot_reader *teacher; // NULL: no target embeddings at hand
     rot_generated *all;  // (n)
     size_t n;
-    rot_str lines, table, tree;
+    rot_predictions predictions;
+    rot_str table, tree;
 } session;
 
 rot_generate_options rot_generate_options_default(void)
@@ -60,7 +62,7 @@ static void put_text(rot_str *out, const char *text, size_t n)
 
 static int put_prediction(session *s, const rot_generated *q, rot_err *err)
 {
-    rot_str text = {0}, *out = &s->lines;
+    rot_str text = {0}, *out = &s->predictions.lines;
     int32_t n_chain;
     int rc = rot_generated_text(&s->model, q, &text, &n_chain, err);
     if (rc == 0) {
@@ -85,7 +87,6 @@ static int put_prediction(session *s, const rot_generated *q, rot_err *err)
         if (q->question->teacher_latents)
             rot_str_printf(out, ", \"teacher_latents\": %u", q->question->teacher_latents);
         rot_str_puts(out, "}\n");
-        if (out->failed) rc = rot_no_memory(err, out->n_bytes, "predictions");
     }
     rot_str_free(&text);
     return rc;
@@ -323,11 +324,17 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+// Latents are not in the lines of predictions: what is made of all of them begins again.
+static bool keeps_nothing(const rot_generate_options *o)
+{
+    return o->latents_out || o->tree_out || o->fit_per_step > 0;
+}
+
 static int answer_all(session *s, rot_err *err)
 {
     const rot_generate_options *o = s->options;
     const double start = now();
-    for (size_t at = 0; at < s->n; at += (size_t)o->batch) {
+    for (size_t at = s->predictions.done; at < s->n; at += (size_t)o->batch) {
         size_t n = s->n - at < (size_t)o->batch ? s->n - at : (size_t)o->batch;
         for (size_t i = at; i < at + n; i++)
             ROT_TRY(rot_generated_open(&s->model, rot_questions_get(s->questions, i), i, &s->all[i],
@@ -338,9 +345,11 @@ static int answer_all(session *s, rot_err *err)
             if (o->tree_out) ROT_TRY(rot_tree_write(&s->model, &s->all[i], &s->tree, err));
             if (!o->latents_out && !o->fit_per_step) rot_generated_close(&s->all[i]);
         }
-        if (o->progress) o->progress(o->user, at + n, s->n, now() - start);
+        ROT_TRY(rot_predictions_flush(&s->predictions, err));
+        if (o->progress) o->progress(o->user, s->predictions.done, at + n, s->n, now() - start);
         if (o->stop_flag && *o->stop_flag && at + n < s->n)
-            ROT_FAIL(err, ROT_ERR_STOPPED, "stopped after %zu of %zu questions", at + n, s->n);
+            ROT_FAIL(err, ROT_ERR_STOPPED, "stopped after %zu of %zu questions%s", at + n, s->n,
+                     keeps_nothing(o) ? "" : ": run again to go on");
     }
     return 0;
 }
@@ -356,6 +365,8 @@ static int run_session(session *s, rot_err *err)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: the questions have no graphs", o->questions);
     ROT_TRY(rot_generator_open(o, &s->model, err));
     ROT_TRY(open_teacher(s, err));
+    ROT_TRY(rot_predictions_open(&s->model, s->questions, s->n, !keeps_nothing(o),
+                                 &s->predictions, err));
     s->all = rot_calloc(s->n, sizeof *s->all);
     if (!s->all) return rot_no_memory(err, s->n * sizeof *s->all, "questions");
     if (o->tree_out) rot_tree_header(&s->tree);
@@ -363,12 +374,12 @@ static int run_session(session *s, rot_err *err)
     if (o->latents_out) ROT_TRY(write_latents(s, err));
     if (o->fit_per_step > 0) ROT_TRY(fit_classifier(s, err));
     if (o->tree_out) ROT_TRY(rot_fs_write_atomic(o->tree_out, s->tree.text, s->tree.n_bytes, err));
-    return rot_fs_write_atomic(o->predictions, s->lines.text, s->lines.n_bytes, err);
+    return rot_predictions_finish(&s->predictions, o->predictions, err);
 }
 
 int rot_generate(const rot_generate_options *options, rot_err *err)
 {
-    session s = {.options = options};
+    session s = {.options = options, .predictions.fd = -1};
     if (!options->questions || !options->format || !options->predictions)
         ROT_FAIL(err, ROT_ERR_USAGE,
                  "questions, their format and a file of predictions are needed");
@@ -378,7 +389,7 @@ int rot_generate(const rot_generate_options *options, rot_err *err)
     rot_reader_close(&s.teacher);
     rot_generator_close(&s.model);
     rot_questions_free(&s.questions);
-    rot_str_free(&s.lines);
+    rot_predictions_close(&s.predictions);
     rot_str_free(&s.table);
     rot_str_free(&s.tree);
     return rc;

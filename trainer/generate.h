@@ -14,6 +14,7 @@
 
 typedef struct rot_generator {
     const rot_generate_options *options;
+    char checkpoint[4096], adapter[4096]; // folders; "": no adapter
     rot_decoder *decoder;
     rot_tokenizer *tokenizer;
     rot_tokenizer_worker *worker;

@@ -119,8 +119,6 @@ static int open_head(rot_generator *g, rot_err *err)
     const rot_generate_options *o = g->options;
     char path[PATH_BYTES];
     rot_safetensors *rows = NULL;
-    ROT_TRY(rot_train_open(o->backend, o->precision ? ROT_PRECISION_BF16 : ROT_PRECISION_F32,
-                           o->threads, &g->train, err));
     ROT_TRY(rot_fs_join(path, sizeof path, o->head, "head.safetensors", err));
     ROT_TRY(rot_head_load(g->train, path, (size_t)g->d, &g->head, err));
     ROT_TRY(rot_fs_join(path, sizeof path, o->head, "tokens.safetensors", err));
@@ -133,9 +131,10 @@ static int open_head(rot_generator *g, rot_err *err)
     return rc;
 }
 
-static int open_decoder(rot_generator *g, const char *checkpoint, const char *adapter, rot_err *err)
+static int open_decoder(rot_generator *g, rot_err *err)
 {
     const rot_generate_options *o = g->options;
+    const char *checkpoint = g->checkpoint, *adapter = g->adapter[0] ? g->adapter : NULL;
     rot_decoder_options d = rot_decoder_options_default();
     int32_t vocab;
     ROT_TRY(vocab_of(checkpoint, &vocab, err));
@@ -189,18 +188,20 @@ int rot_generator_classifier(const rot_generate_options *o, char *out, size_t n,
 
 int rot_generator_open(const rot_generate_options *o, rot_generator *g, rot_err *err)
 {
-    char checkpoint[PATH_BYTES], adapter[PATH_BYTES];
     *g = (rot_generator){.options = o};
     ROT_TRY(check_options(o, err));
-    ROT_TRY(folder_of(o->checkpoint, o->head, "model", checkpoint, err));
-    ROT_TRY(folder_of(o->adapter, o->head, "adapter", adapter, err));
-    if (!checkpoint[0]) ROT_FAIL(err, ROT_ERR_USAGE, "no checkpoint is named");
-    const char *tokenizer = o->tokenizer ? o->tokenizer : checkpoint;
+    ROT_TRY(folder_of(o->checkpoint, o->head, "model", g->checkpoint, err));
+    ROT_TRY(folder_of(o->adapter, o->head, "adapter", g->adapter, err));
+    if (!g->checkpoint[0]) ROT_FAIL(err, ROT_ERR_USAGE, "no checkpoint is named");
+    const char *tokenizer = o->tokenizer ? o->tokenizer : g->checkpoint;
     int rc = rot_tokenizer_open(tokenizer, &g->tokenizer, err);
     if (rc == 0) rc = rot_tokenizer_worker_open(g->tokenizer, &g->worker, err);
     if (rc == 0) rc = find_special(g, tokenizer, err);
     if (rc == 0) rc = find_marks(g, err);
-    if (rc == 0) rc = open_decoder(g, checkpoint, adapter[0] ? adapter : NULL, err);
+    if (rc == 0) rc = open_decoder(g, err);
+    if (rc == 0)
+        rc = rot_train_open(o->backend, o->precision ? ROT_PRECISION_BF16 : ROT_PRECISION_F32,
+                            o->threads, &g->train, err);
     if (rc == 0 && o->method == ROT_GENERATE_ROT) rc = open_head(g, err);
     char classifier[PATH_BYTES];
     if (rc == 0 && o->stop == ROT_STOP_CLASSIFIER) {

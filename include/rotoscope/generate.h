@@ -48,7 +48,9 @@ typedef struct rot_generate_options {
     const char *backend;     // "auto", "ref", "avx512"
     int precision;           // 0: f32, 1: bf16
     int threads;             // 0: rot_threads_available()
-    const char *predictions; // file: JSON lines that rot_evaluate reads
+    // File: JSON lines that rot_evaluate reads. Until all are there they are in the same name with
+    // .part behind it, which the same run goes on with.
+    const char *predictions;
     // What the latents are; NULL: not written. `latents_out`: a safetensors file with N.latents (n,
     // d) of question N, N.targets (K, d) where the questions are a store with embeddings; beside
     // it, with .tsv at the end, a line per latent with its norm, mean, spread, neighbours and the
@@ -59,7 +61,8 @@ typedef struct rot_generate_options {
     // after 0, 1, ... latents.
     const char *tree_out;
     const volatile sig_atomic_t *stop_flag; // may be NULL; set: ROT_ERR_STOPPED after the batch
-    void (*progress)(void *user, uint64_t done, uint64_t total, double seconds); // may be NULL
+    // May be NULL. `resumed` of the questions that are done were so before this start.
+    void (*progress)(void *user, uint64_t resumed, uint64_t done, uint64_t total, double seconds);
     void *user;
 } rot_generate_options;
 // Greedy, 32 latents, 256 new tokens, batches of 16, f32, 5 tokens a latent; no files.
@@ -67,7 +70,10 @@ rot_generate_options rot_generate_options_default(void);
 
 // Answers every question; the ids that a question gets do not depend on its batch. ROT_ERR_USAGE:
 // options that do not go together, a head of another width than the model, both named. A question
-// that does not fit the model's positions gets an error in its line.
+// that does not fit the model's positions gets an error in its line. A run that was stopped or
+// killed goes on behind the last whole batch; with latents_out, tree_out or fit_per_step it begins
+// again. ROT_ERR_USAGE also: what was left is of other options, of another model or of other
+// questions.
 int rot_generate(const rot_generate_options *options, rot_err *err);
 
 #ifdef __cplusplus

@@ -21,6 +21,34 @@ run 0 "" rotoscope generate -m model --method coconut --latents 3 -f gsm8k-aug q
 for f in c1 c2; do sed 's/"seconds": [0-9.]*//' $f >$f.bare; done
 cmp -s c1.bare c2.bare || fail "batch or threads change answers"
 
+# A run that is killed leaves what it has; the same command goes on behind it.
+rotoscope init-data --like arithmetic --rows 300 --seed 2 -o many || fail "no questions"
+ask="-m model --method coconut --latents 3 -f gsm8k-aug many --max-new-tokens 4 --temperature 1 --batch 1 --json"
+run 0 "" rotoscope generate $ask -o whole
+"$ROTOSCOPE" generate $ask -o cut 2>/dev/null &
+pid=$!
+for i in $(seq 2000); do
+    [ -e cut.part ] && [ "$(wc -l <cut.part)" -gt 3 ] && break
+    sleep 0.01
+done
+kill -9 $pid
+wait $pid 2>/dev/null
+[ -e cut.part ] || fail "no part of a run that was killed"
+[ -e cut ] && fail "predictions of a run that was killed"
+head -c -5 cut.part >torn && cp torn cut.part # a line that is not whole
+left=$(($(wc -l <cut.part) - 1))
+cp cut.part kept
+run 2 "'latents' was 3, is 2" rotoscope generate $ask -o cut --latents 2
+cp many other && sed -i "300s/Start/Begin/" other
+run 2 "'questions' was" rotoscope generate -f gsm8k-aug other -o cut ${ask% -f*} ${ask#*many}
+cmp -s cut.part kept || fail "a refused run touches what is there"
+run 0 "{\"done\": $((left + 1)), \"total\": 300" rotoscope generate $ask -o cut --batch 1
+[ -e cut.part ] && fail "a part beside the whole"
+head -n $left cut >first
+tail -n +2 kept | head -n $left | cmp -s - first || fail "what was there did not stay"
+for f in whole cut; do sed 's/"seconds": [0-9.]*//' $f >$f.bare; done
+cmp -s whole.bare cut.bare || fail "a run that was killed ends in other answers"
+
 run 2 "which model" rotoscope generate -f gsm8k-aug questions -o x
 run 2 "where to" rotoscope generate -m model -f gsm8k-aug questions
 run 2 "--stop takes" rotoscope generate -m model -f gsm8k-aug questions -o x --method coconut --stop soon

@@ -69,10 +69,9 @@ static rot_generate_options options(void)
 }
 
 // Every allocation of a run is too many to fail one by one: those at the beginning, then some.
-static void without_memory_there_are_no_predictions(void **state)
+static void fail_one_by_one(const rot_generate_options *options)
 {
-    (void)state;
-    rot_generate_options o = options();
+    rot_generate_options o = *options;
     int rc = -1;
     long n = 1;
     for (; rc < 0; n += n < 20 ? 1 : 1 + n / 20) {
@@ -85,8 +84,23 @@ static void without_memory_there_are_no_predictions(void **state)
         assert_true(n < 1000000);
     }
     assert_true(n > 100);
-    assert_true(rot_fs_is_file(latents) && rot_fs_is_file(tree));
     remove(predictions);
+}
+
+static void without_memory_there_are_no_predictions(void **state)
+{
+    (void)state;
+    rot_generate_options o = options();
+    fail_one_by_one(&o);
+    assert_true(rot_fs_is_file(latents) && rot_fs_is_file(tree));
+}
+
+static void without_memory_a_run_can_go_on(void **state)
+{
+    (void)state;
+    rot_generate_options o = options();
+    o.latents_out = o.tree_out = NULL;
+    fail_one_by_one(&o);
 }
 
 static void an_empty_list_of_questions_is_an_error(void **state)
@@ -106,6 +120,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_memory_there_are_no_predictions),
+        cmocka_unit_test(without_memory_a_run_can_go_on),
         cmocka_unit_test(an_empty_list_of_questions_is_an_error),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
