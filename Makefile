@@ -51,14 +51,14 @@ export TSAN_OPTIONS := ignore_noninstrumented_modules=1
 endif
 
 # The cuda backend's device half, a library of its own: wherever nvcc and cuBLASLt's header are found.
-# cuBLASLt: CUBLAS_DIR, else the toolkit, else the PyPI package nvidia-cublas in $(VENV).
+# cuBLASLt: CUBLAS_DIR, else the toolkit, else the PyPI package nvidia-cublas in $(VENV), where `make check` puts it.
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 ifneq ($(NVCC),)
 CUBLAS_DIR ?= $(firstword $(foreach d,$(patsubst %/bin/nvcc,%,$(shell readlink -f "$(NVCC)")) /usr/local/cuda \
               $(wildcard $(VENV)/lib/python3*/site-packages/nvidia/cu13),$(if $(wildcard $(d)/include/cublasLt.h),$(d))))
 endif
-CUDA_MISSING := $(if $(NVCC),$(if $(CUBLAS_DIR),,cublasLt.h (the toolkit's, or pip install nvidia-cublas into \
-                $(VENV), or CUBLAS_DIR=)),nvcc (CUDA toolkit 13))
+CUDA_MISSING := $(if $(NVCC),$(if $(CUBLAS_DIR),,cublasLt.h (the toolkit's, or tools/install-cublas $(VENV), or \
+                CUBLAS_DIR=)),nvcc (CUDA toolkit 13))
 CUDA_LIB := $(if $(CUDA_MISSING),,$(BUILD)/librotoscope_cuda.so)
 CUDA_ARCHS := 80 90 100
 CUDA_FLAGS := -std=c++17 -O3 -fmad=false -diag-suppress 550 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
@@ -102,12 +102,13 @@ ifneq ($(CUDA_MISSING),)
 	@echo "rotoscope: not built for CUDA, for lack of $(strip $(CUDA_MISSING))" >&2; $(if $(CUDA),exit 1)
 endif
 
-# The libraries of a PyPI package have no name without a version: -l:.
+# The libraries of a PyPI package have no name without a version: -l:. Where a wheel is installed, they lie in
+# nvidia/cu13 beside it.
 $(BUILD)/librotoscope_cuda.so: kernels/cuda/device.cu $(wildcard kernels/cuda/*.h) include/rotoscope/error.h
 	@mkdir -p $(@D)
 	@echo "  nvcc $<"; "$(NVCC)" $(CUDA_FLAGS) -I"$(CUBLAS_DIR)/include" -shared -o $@ $< \
 	  -L"$(CUBLAS_DIR)/lib64" -L"$(CUBLAS_DIR)/lib" -l:libcublasLt.so.13 \
-	  -Xlinker -rpath,'$$ORIGIN:$(abspath $(CUBLAS_DIR))/lib64:$(abspath $(CUBLAS_DIR))/lib'
+	  -Xlinker -rpath,'$$ORIGIN:$$ORIGIN/../nvidia/cu13/lib:$(abspath $(CUBLAS_DIR))/lib64:$(abspath $(CUBLAS_DIR))/lib'
 
 define module_archive
 $(BUILD)/lib/$(1).a: $$(call objects,$(1))
@@ -149,9 +150,12 @@ $(BUILD)/tests/cuda_device.so: tests/faults/cuda_device.c
 	@echo "  ld $@"; $(CC) $(FLAGS) $(CFLAGS) -O3 -MMD -MP -MF $@.d -shared -o $@ $< -lm
 $(filter $(BUILD)/tests/test_kernels% $(BUILD)/tests/test_encoder%,$(UNIT)): | $(BUILD)/tests/cuda_device.so
 
-tests: all cuda $(UNIT) $(BUILD)/tests/faults_shim.so $(BUILD)/tests/cuda_device.so
+tests: all $(if $(SAN),,cuda) $(UNIT) $(BUILD)/tests/faults_shim.so $(BUILD)/tests/cuda_device.so
 
-check: deps
+cublas:
+	@$(if $(NVCC),$(if $(CUBLAS_DIR),,tools/install-cublas $(VENV)))
+
+check: deps cublas
 	@$(MAKE) --no-print-directory -j$$(nproc) tests
 	@BUILD=$(BUILD) SAN=$(SAN) tests/run
 
@@ -213,6 +217,6 @@ install: all
 clean:
 	rm -rf build/* build-asan build-tsan build-ubsan
 
-.PHONY: all cuda packages-present deps tests check check-faults check-peers check-cluster bench demo experiments lint docs install clean
+.PHONY: all cuda cublas packages-present deps tests check check-faults check-peers check-cluster bench demo experiments lint docs install clean
 .DELETE_ON_ERROR:
 -include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(BUILD)/tests/cuda_device.so.d

@@ -1,6 +1,7 @@
-"""Builds librotoscope.so with the project's Makefile and puts it into the wheel.
+"""Builds librotoscope.so with the project's Makefile and puts it into the wheel, and with it librotoscope_cuda.so
+where nvcc and cuBLASLt are.
 
-ROTOSCOPE_LIBRARY=PATH takes a library that is built already instead.
+ROTOSCOPE_LIBRARY=PATH takes a library that is built already instead, and what lies beside it.
 """
 import os
 import pathlib
@@ -38,7 +39,8 @@ def library() -> pathlib.Path:
         raise SystemExit("rotoscope: no Makefile above python/: set ROTOSCOPE_LIBRARY to a built librotoscope.so")
     build = os.environ.get("BUILD", "build")
     target = f"{build}/librotoscope.so"
-    subprocess.run(["make", "-C", str(TOP), f"-j{len(os.sched_getaffinity(0))}", f"BUILD={build}", target], check=True)
+    subprocess.run(["make", "-C", str(TOP), f"-j{len(os.sched_getaffinity(0))}", f"BUILD={build}", target, "cuda"],
+                   check=True)
     return TOP / target
 
 
@@ -48,7 +50,10 @@ class BuildWithLibrary(build_py):
         if not self.editable_mode:
             to = pathlib.Path(self.build_lib) / "rotoscope"
             to.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(library(), to / "librotoscope.so")
+            built = library()
+            shutil.copyfile(built, to / "librotoscope.so")
+            if (cuda := built.with_name("librotoscope_cuda.so")).is_file():
+                shutil.copyfile(cuda, to / cuda.name)
 
 
 class PlatformWheel(bdist_wheel):

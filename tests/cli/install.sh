@@ -11,6 +11,10 @@ for f in bin/rotoscope lib/librotoscope.a lib/librotoscope.so lib/librotoscope.s
 done
 [ -z "$(find "$dest" -type f ! -path "$dest/opt/rot/*")" ] || fail "files outside PREFIX"
 expect 0 "rotoscope 0." "$dest/opt/rot/bin/rotoscope" --version
+if [ -e "$BUILD/librotoscope_cuda.so" ]; then # with cuBLASLt from where it was built with
+    expect 0 "" env ROT_CUDA_LIB="$dest/opt/rot/lib/librotoscope_cuda.so" "$dest/opt/rot/bin/rotoscope" doctor --json
+    ! grep -q "librotoscope_cuda\|cublasLt.so" out.txt err.txt || fail "the CUDA library does not load: $(cat out.txt)"
+fi
 
 export PKG_CONFIG_PATH="$dest/opt/rot/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$dest"
 cat >program.c <<'END'

@@ -396,6 +396,8 @@ def test_a_wheel_holds_the_library_and_works_elsewhere(plain, tmp_path):  # noqa
                           capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.split() == [str(ROWS), str(tmp_path / "site/rotoscope/librotoscope.so")]
     assert (tmp_path / "site/rotoscope/py.typed").exists()
+    cuda = "librotoscope_cuda.so"
+    assert (tmp_path / "site/rotoscope" / cuda).exists() == LIBRARY.with_name(cuda).exists()
 
 
 def test_a_missing_library_is_said(tmp_path):
