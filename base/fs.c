@@ -1,5 +1,6 @@
 #include "base/fs.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -159,6 +160,34 @@ int rot_fs_sync_dir(const char *path, rot_err *err)
     if (fsync(fd) < 0 && errno != EINVAL) rc = rot_err_errno(err, errno, "sync folder", path);
     close(fd);
     return rc;
+}
+
+int rot_fs_copy(const char *from, const char *to, const char *name, rot_err *err)
+{
+    char source[4096], target[4096], *bytes = NULL;
+    size_t n_bytes;
+    ROT_TRY(rot_fs_join(source, sizeof source, from, name, err));
+    ROT_TRY(rot_fs_join(target, sizeof target, to, name, err));
+    if (!rot_fs_is_file(source)) return 0;
+    ROT_TRY(rot_fs_read(source, &bytes, &n_bytes, err));
+    int rc = rot_fs_write_atomic(target, bytes, n_bytes, err);
+    rot_free(bytes);
+    return rc;
+}
+
+void rot_fs_remove_tree(int at, const char *name)
+{
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!folder) {
+        if (fd >= 0) close(fd);
+        unlinkat(at, name, 0);
+        return;
+    }
+    for (struct dirent *e; (e = readdir(folder));)
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) rot_fs_remove_tree(fd, e->d_name);
+    closedir(folder);
+    unlinkat(at, name, AT_REMOVEDIR);
 }
 
 bool rot_fs_is_file(const char *path)

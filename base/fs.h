@@ -21,6 +21,10 @@ int rot_fs_write_atomic(const char *path, const void *bytes, size_t n_bytes, rot
 int rot_fs_tmp_name(const char *path, char *out, size_t capacity, rot_err *err);
 int rot_fs_mkdirs(const char *path, rot_err *err); // like mkdir -p
 int rot_fs_sync_dir(const char *path, rot_err *err);
+// Copies from/name, if it is there, to to/name, whole and synced.
+int rot_fs_copy(const char *from, const char *to, const char *name, rot_err *err);
+// Removes `name` within the folder open at `at` (or AT_FDCWD) and all in it, as far as it can.
+void rot_fs_remove_tree(int at, const char *name);
 bool rot_fs_is_file(const char *path);
 bool rot_fs_is_dir(const char *path);
 // "dir/name" into the caller's buffer; ROT_ERR_USAGE if it does not fit.

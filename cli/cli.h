@@ -43,6 +43,7 @@ int cli_evaluate(int argc, char **argv);
 int cli_export(int argc, char **argv);
 int cli_gc(int argc, char **argv);
 int cli_init_data(int argc, char **argv);
+int cli_merge(int argc, char **argv);
 int cli_generate(int argc, char **argv);
 int cli_import(int argc, char **argv);
 int cli_init_model(int argc, char **argv);

@@ -27,6 +27,7 @@ static const cli_verb verbs[] = {
     {"submit", "write the scripts of a build on a cluster", cli_submit},
     {"view", "(later) browse a dataset", cli_later},
     {"train", "train a model on a dataset, or go on with it", cli_train},
+    {"merge", "add an adapter to its model", cli_merge},
     {"generate", "answers by latent thoughts", cli_generate},
     {"evaluate", "score predictions: answers, lengths, intervals", cli_evaluate},
 };

@@ -72,29 +72,13 @@ static void step_name(uint64_t step, char name[64])
     snprintf(name, 64, "step-%08llu", (unsigned long long)step);
 }
 
-// Removes a folder and all in it, as far as it can.
-static void remove_tree(int at, const char *name)
-{
-    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!folder) {
-        if (fd >= 0) close(fd);
-        unlinkat(at, name, 0);
-        return;
-    }
-    for (struct dirent *e; (e = readdir(folder));)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) remove_tree(fd, e->d_name);
-    closedir(folder);
-    unlinkat(at, name, AT_REMOVEDIR);
-}
-
 static void sweep(const char *out)
 {
     DIR *folder = opendir(out);
     if (!folder) return;
     for (struct dirent *e; (e = readdir(folder));)
         if (!strncmp(e->d_name, unfinished, sizeof unfinished - 1))
-            remove_tree(dirfd(folder), e->d_name);
+            rot_fs_remove_tree(dirfd(folder), e->d_name);
     closedir(folder);
 }
 
@@ -117,7 +101,7 @@ static void drop(const char *out, int64_t step)
     step_name((uint64_t)step, name);
     snprintf(gone, sizeof gone, "%s%s", unfinished, name);
     if (join(from, out, name, NULL) < 0 || join(to, out, gone, NULL) < 0) return;
-    if (rename(from, to) == 0) remove_tree(AT_FDCWD, to);
+    if (rename(from, to) == 0) rot_fs_remove_tree(AT_FDCWD, to);
 }
 
 static void prune(const char *out, uint32_t keep, int64_t best)
@@ -208,7 +192,7 @@ static int publish(const char *out, const char *tmp, const char *name, rot_err *
     if (rot_fs_is_dir(path)) {
         if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) < 0)
             return rot_err_errno(err, errno, "exchange", path);
-        remove_tree(AT_FDCWD, tmp);
+        rot_fs_remove_tree(AT_FDCWD, tmp);
     } else if (rename(tmp, path) < 0) {
         return rot_err_errno(err, errno, "rename to", path);
     }
@@ -224,7 +208,7 @@ int rot_checkpoint_save(const char *out, rot_method *method, rot_optimizer *opti
     step_name(state->step, name);
     snprintf(tmp_name, sizeof tmp_name, "%snew-%s", unfinished, name);
     ROT_TRY(join(tmp, out, tmp_name, err));
-    remove_tree(AT_FDCWD, tmp);
+    rot_fs_remove_tree(AT_FDCWD, tmp);
     if (mkdir(tmp, 0777) < 0) return rot_err_errno(err, errno, "create", tmp);
     ROT_GO(method->ops->save(method, tmp, err));
     ROT_GO(write_tensors(tmp, method, optimizer, err));
@@ -235,7 +219,7 @@ int rot_checkpoint_save(const char *out, rot_method *method, rot_optimizer *opti
     prune(out, keep, state->best_step);
     return 0;
 done:
-    remove_tree(AT_FDCWD, tmp); // what is whole has its name already
+    rot_fs_remove_tree(AT_FDCWD, tmp); // what is whole has its name already
     return rc;
 }
 

@@ -53,6 +53,7 @@ static int open_all(rot_decoder *d, const rot_decoder_options *o, rot_err *err)
     if (d->lora.r && !d->n_lora)
         ROT_FAIL(err, ROT_ERR_USAGE, "LoRA: no linear of %s is called one of %s",
                  d->shape.info.model_type, d->lora.targets);
+    if (!o->adapter) ROT_TRY(rot_lora_check_targets(d, err)); // peft lets adapters have others
     ROT_TRY(rot_lora_start(d, o->adapter, err));
     return rot_decoder_update(d, err);
 }

@@ -88,9 +88,11 @@ void rot_decoder_zero_grad(rot_decoder *decoder);
 int rot_decoder_update(rot_decoder *decoder, rot_err *err);
 
 // A Hugging Face folder with the current weights (of `type` of the checkpoint; masters in F32 if
-// `masters`), config.json included; and a PEFT adapter folder. Files are written whole and synced;
+// `masters`), config.json included; the same with every adapter added to its weight; and a PEFT
+// adapter folder. Files are written whole and synced;
 // the folder is to be empty and is the caller's to move into place.
 int rot_decoder_save(const rot_decoder *decoder, const char *dir, bool masters, rot_err *err);
+int rot_decoder_save_merged(const rot_decoder *decoder, const char *dir, rot_err *err);
 int rot_decoder_save_adapter(const rot_decoder *decoder, const char *dir, rot_err *err);
 
 // Embeddings of ids[n] into out (n, d), without positions (GPT-2 adds its own in the forward).

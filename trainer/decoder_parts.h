@@ -143,6 +143,8 @@ int rot_decoder_norm_back(const rot_decoder *decoder, const rot_decoder_norm *no
 void rot_decoder_row(const rot_decoder *decoder, const rot_tensor *tensor, int32_t id, float *out);
 // lora.c
 bool rot_lora_wants(const rot_decoder *decoder, const char *module);
+// ROT_ERR_USAGE: a target that no linear is called.
+int rot_lora_check_targets(const rot_decoder *decoder, rot_err *err);
 int rot_lora_read_config(rot_decoder *decoder, const char *adapter, rot_err *err);
 // Initial values of every adapter, or those of the folder `adapter`.
 int rot_lora_start(rot_decoder *decoder, const char *adapter, rot_err *err);

@@ -69,17 +69,70 @@ done:
     return rc;
 }
 
-static int write_tensor(const rot_decoder *decoder, const rot_tensor *tensor,
+// The adapter of the linear whose weight `tensor` is; NULL: it has none.
+static const rot_lora *adapter_of(const rot_decoder *decoder, const rot_tensor *tensor)
+{
+    const size_t n_prefix = strlen(decoder->prefix), n_own = strlen(decoder->family->prefixes[0]);
+    if (strncmp(tensor->name, decoder->prefix, n_prefix)) return NULL;
+    for (int layer = 0; layer < decoder->shape.info.layers; layer++) {
+        rot_decoder_block *b = &decoder->blocks[layer];
+        rot_decoder_linear *all[] = {&b->qkv, &b->o, &b->up, &b->down};
+        for (size_t i = 0; i < 4; i++)
+            for (int part = 0; part < all[i]->n_parts; part++) {
+                const rot_lora *lora = &all[i]->lora[part];
+                if (!lora->a) continue;
+                const char *name = lora->module + n_own, *rest = tensor->name + n_prefix;
+                const size_t n = strlen(name);
+                if (!strncmp(rest, name, n) && !strcmp(rest + n, ".weight")) return lora;
+            }
+    }
+    return NULL;
+}
+
+// W + alpha / r * B A, rounded once. W is (n_out, n_in), or (n_in, n_out) if conv1d.
+static int write_merged(const rot_decoder *decoder, const rot_tensor *tensor, const rot_lora *lora,
+                        rot_safetensors_writer *writer, rot_tensor_type type, rot_err *err)
+{
+    const size_t rows = (size_t)tensor->shape[0], columns = (size_t)tensor->shape[1];
+    const size_t r = (size_t)decoder->lora.r;
+    const double scale = decoder->lora.alpha / decoder->lora.r;
+    const bool conv1d = decoder->family->conv1d;
+    float *row = rot_malloc(columns * sizeof *row);
+    double *sum = rot_malloc(columns * sizeof *sum);
+    int rc = 0;
+    if (!row || !sum) ROT_GO(rot_no_memory(err, columns * sizeof *sum, "a row"));
+    for (size_t i = 0; i < rows; i++) {
+        rot_tensor_to_f32(tensor, i * columns, columns, row);
+        memset(sum, 0, columns * sizeof *sum);
+        for (size_t k = 0; k < r; k++) {
+            const double factor = scale * (conv1d ? lora->a[k * rows + i] : lora->b[i * r + k]);
+            const float *other = conv1d ? lora->b + k : lora->a + k * columns;
+            const size_t stride = conv1d ? r : 1;
+            for (size_t j = 0; j < columns; j++) sum[j] += factor * (double)other[j * stride];
+        }
+        for (size_t j = 0; j < columns; j++) row[j] = (float)((double)row[j] + sum[j]);
+        ROT_GO(write_floats(writer, row, columns, type, err));
+    }
+done:
+    rot_free(row);
+    rot_free(sum);
+    return rc;
+}
+
+static int write_tensor(const rot_decoder *decoder, const rot_tensor *tensor, bool merged,
                         rot_safetensors_writer *writer, rot_tensor_type type, rot_err *err)
 {
     const rot_declared *p = trained(decoder, tensor);
+    const rot_lora *lora = merged ? adapter_of(decoder, tensor) : NULL;
+    if (lora) return write_merged(decoder, tensor, lora, writer, type, err);
     if (p) return write_floats(writer, values_of(decoder, p), p->n, type, err);
     if (tensor == decoder->embedding || tensor == decoder->head_tensor)
         return write_rows(decoder, tensor, writer, type, err);
     return rot_safetensors_write(writer, tensor->data, tensor->n_bytes, err);
 }
 
-static int write_weights(const rot_decoder *decoder, const char *dir, bool masters, rot_err *err)
+static int write_weights(const rot_decoder *decoder, const char *dir, bool masters, bool merged,
+                         rot_err *err)
 {
     char path[PATH_BYTES];
     int rc = 0;
@@ -108,7 +161,7 @@ static int write_weights(const rot_decoder *decoder, const char *dir, bool maste
     }
     ROT_GO(rot_safetensors_create(path, decls, kept, &writer, err));
     for (size_t i = 0; i < kept; i++)
-        ROT_GO(write_tensor(decoder, tensors[i], writer, decls[i].type, err));
+        ROT_GO(write_tensor(decoder, tensors[i], merged, writer, decls[i].type, err));
     rc = rot_safetensors_finish(&writer, err);
 done:
     rot_safetensors_abort(&writer);
@@ -160,27 +213,29 @@ static int copy_files(const rot_decoder *decoder, const char *dir, rot_err *err)
                                         "special_tokens_map.json",
                                         "chat_template.jinja",
                                         "preprocessor_config.json"};
-    char from[PATH_BYTES], to[PATH_BYTES];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *bytes = NULL;
-        size_t n_bytes;
-        ROT_TRY(rot_fs_join(from, sizeof from, decoder->dir, names[i], err));
-        ROT_TRY(rot_fs_join(to, sizeof to, dir, names[i], err));
-        if (!rot_fs_is_file(from)) continue;
-        ROT_TRY(rot_fs_read(from, &bytes, &n_bytes, err));
-        int rc = rot_fs_write_atomic(to, bytes, n_bytes, err);
-        rot_free(bytes);
-        if (rc < 0) return rc;
-    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        ROT_TRY(rot_fs_copy(decoder->dir, dir, names[i], err));
     return 0;
+}
+
+static int save(const rot_decoder *decoder, const char *dir, bool masters, bool merged,
+                rot_err *err)
+{
+    ROT_TRY(rot_fs_mkdirs(dir, err));
+    ROT_TRY(write_weights(decoder, dir, masters, merged, err));
+    ROT_TRY(copy_files(decoder, dir, err));
+    return write_config(decoder, dir, masters, err);
 }
 
 int rot_decoder_save(const rot_decoder *decoder, const char *dir, bool masters, rot_err *err)
 {
-    ROT_TRY(rot_fs_mkdirs(dir, err));
-    ROT_TRY(write_weights(decoder, dir, masters, err));
-    ROT_TRY(copy_files(decoder, dir, err));
-    return write_config(decoder, dir, masters, err);
+    return save(decoder, dir, masters, false, err);
+}
+
+int rot_decoder_save_merged(const rot_decoder *decoder, const char *dir, rot_err *err)
+{
+    if (!decoder->n_lora) ROT_FAIL(err, ROT_ERR_USAGE, "the decoder has no adapter");
+    return save(decoder, dir, false, true, err);
 }
 
 // As peft 0.17 writes it; what is not named has peft's default.

@@ -30,6 +30,31 @@ bool rot_lora_wants(const rot_decoder *decoder, const char *module)
     return false;
 }
 
+static bool any_module_is(const rot_decoder *decoder, const char *target, size_t n)
+{
+    for (int layer = 0; layer < decoder->shape.info.layers; layer++) {
+        const rot_decoder_block *b = &decoder->blocks[layer];
+        const rot_decoder_linear *all[] = {&b->qkv, &b->o, &b->up, &b->down};
+        for (size_t i = 0; i < 4; i++)
+            for (int part = 0; part < all[i]->n_parts; part++)
+                if (all[i]->lora[part].a && ends_with(all[i]->lora[part].module, target, n))
+                    return true;
+    }
+    return false;
+}
+
+int rot_lora_check_targets(const rot_decoder *decoder, rot_err *err)
+{
+    for (const char *at = decoder->lora.r ? decoder->lora.targets : ""; *at;) {
+        size_t n = strcspn(at, ",");
+        if (n && !any_module_is(decoder, at, n))
+            ROT_FAIL(err, ROT_ERR_USAGE, "LoRA: no linear of %s is called '%.*s'",
+                     decoder->shape.info.model_type, (int)n, at);
+        at += n + (at[n] == ',');
+    }
+    return 0;
+}
+
 // r, alpha and targets of the folder's adapter_config.json become those of the decoder.
 int rot_lora_read_config(rot_decoder *decoder, const char *adapter, rot_err *err)
 {
@@ -48,6 +73,10 @@ int rot_lora_read_config(rot_decoder *decoder, const char *adapter, rot_err *err
     if (json_is_true(json_object_get(root, "use_dora")) ||
         json_is_true(json_object_get(root, "use_rslora")))
         ROT_FAIL_GO(err, ROT_ERR_UNSUPPORTED, "%s: DoRA and rsLoRA are not supported", path);
+    static const char *const patterns[] = {"alpha_pattern", "rank_pattern"};
+    for (int i = 0; i < 2; i++)
+        if (json_object_size(json_object_get(root, patterns[i])))
+            ROT_FAIL_GO(err, ROT_ERR_UNSUPPORTED, "%s: '%s' is not supported", path, patterns[i]);
     if (decoder->lora.r && decoder->lora.r != r)
         ROT_FAIL_GO(err, ROT_ERR_USAGE, "%s has r = %d, the options %d", path, (int)r,
                     decoder->lora.r);

@@ -182,6 +182,20 @@ int rot_train_plan(const rot_train_config *config, const rot_train_options *opti
 int rot_train_run(const rot_train_config *config, const rot_train_options *options, char **json,
               rot_err *err);
 
+typedef struct rot_merge_options {
+    size_t size;            // sizeof(rot_merge_options)
+    const char *checkpoint; // folder of the model that the adapter was trained beside
+    const char *adapter;    // PEFT folder; or NULL and
+    const char *head;       // a checkpoint of Render-of-Thought with head and adapter
+    const char *out;        // folder to make
+    int threads;            // 0: rot_threads_available()
+} rot_merge_options;
+// Every linear with an adapter becomes W + alpha / r * B A, rounded once to the checkpoint's type.
+// `out`: a Hugging Face folder or, with `head`, one with head, rows and model/, as training with
+// model.tuning: full leaves it. ROT_ERR_USAGE: `out` is there; ROT_ERR_FORMAT: an adapter that does
+// not fit the model.
+int rot_merge(const rot_merge_options *options, rot_err *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -48,6 +48,28 @@ expect 0 "" rotoscope train -q --threads 1 -c one.yaml --set out=lora --set rot.
     --set rot.head_width=4096 --set train.epochs=1
 [ -s lora/last/adapter/adapter_model.safetensors ] || fail "no adapter"
 
+# The adapter added to the model: the same latents, and others without it.
+expect 0 "" rotoscope train -q --threads 1 -c one.yaml --set out=strong --set rot.stage=2 --set rot.head=run/last \
+    --set rot.head_width=4096 --set train.epochs=1 --set optimizer.lr=1
+expect 0 "" rotoscope merge -m lm --head strong/last -o merged --threads 1
+latents() { # FILE MODEL HEAD
+    expect 0 "" rotoscope generate -q --threads 1 ${2:+-m $2} --head "$3" --latents 3 --max-new-tokens 1 \
+        -f store out/d.json --split train -o p --latents-out "$1"
+}
+latents beside lm strong/last
+latents within "" merged
+latents without lm run/last
+apart() { # the largest distance of a norm of one from the other's, relative
+    paste "$1.tsv" "$2.tsv" | awk 'NR > 1 { n = split($0, f, "\t"); a = f[4]; b = f[n / 2 + 4]; e = (a - b) / b
+        if (e < 0) e = -e; if (e > most) most = e } END { print (most < 1e-5 ? "equal" : most > 1e-2 ? "other" : most) }'
+}
+[ "$(apart beside within)" = equal ] || fail "other latents of the merged model: $(apart beside within)"
+[ "$(apart beside without)" = other ] || fail "the adapter changes nothing: $(apart beside without)"
+expect 2 "merged is there already" rotoscope merge -m lm --head strong/last -o merged
+expect 2 "which adapter" rotoscope merge -m lm -o none
+expect 2 "adapter_config.json: no such file" rotoscope merge -m lm --head run/last -o none
+[ -e none ] && fail "a folder in spite of the error"
+
 # Stage II needs K alone: pictures give it, and the same run.
 expect 0 "" rotoscope train -q --threads 1 -c one.yaml --set out=counted --set rot.stage=2 --set rot.head=run/last \
     --set rot.head_width=4096 --set train.epochs=1 --set data.dataset=out/i.json --set data.geometry=native

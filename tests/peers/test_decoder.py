@@ -229,6 +229,47 @@ def test_adapters_equal_peft(checkpoints, family, tmp_path):
     decoder.close()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_merged_weights_equal_peft(checkpoints, family, dtype, rotoscope, tmp_path):
+    peft = pytest.importorskip("peft")
+    path, _ = checkpoints(family, dtype)
+    adapter, merged = tmp_path / "adapter", tmp_path / "merged"
+    decoder = Decoder(path, lora=lora_of(family))
+    randomise(decoder)
+    decoder.save_adapter(adapter)
+    decoder.close()
+    rotoscope("merge", "-m", path, "--adapter", adapter, "-o", merged)
+    kind = type(make_model(family))
+    before = kind.from_pretrained(path, dtype=dtype).state_dict()
+    model = peft.PeftModel.from_pretrained(kind.from_pretrained(path, dtype=dtype), adapter).merge_and_unload()
+    got, want = kind.from_pretrained(merged, dtype=dtype).state_dict(), model.state_dict()
+    assert set(got) == set(want)
+    changed = {n for n in got if not torch.equal(got[n], before[n])}
+    assert len(changed) == 3 * len(lora_of(family)["targets"].split(","))
+    assert changed == {n for n in got if not torch.equal(want[n], before[n])}
+    unit = 2**-22 if dtype is torch.float32 else 2**-7  # peft rounds the product, then the sum; ours once
+    for name in changed:
+        a, b = got[name].float(), want[name].float()
+        assert ((a - b).abs() <= unit * torch.maximum(b.abs(), before[name].float().abs()) + 1e-7).all(), name
+
+
+def test_an_adapter_with_a_scale_of_each_module_is_refused(checkpoints, tmp_path):
+    peft = pytest.importorskip("peft")
+    path, _ = checkpoints("qwen3")
+    base = type(make_model("qwen3")).from_pretrained(path)
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], alpha_pattern={"v_proj": 3})
+    peft.get_peft_model(base, config).save_pretrained(tmp_path)
+    with pytest.raises(Failed, match="alpha_pattern"):
+        Decoder(path, adapter=tmp_path)
+
+
+def test_a_target_that_no_linear_has_is_refused(checkpoints):
+    path, _ = checkpoints("qwen3")
+    with pytest.raises(Failed, match="'v_porj'"):
+        Decoder(path, lora=dict(LORA, targets="q_proj,v_porj"))
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_dropout_has_the_same_masks_forward_and_backward(checkpoints, checkpointing):
     path, _ = checkpoints("qwen3")
