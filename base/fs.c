@@ -262,6 +262,18 @@ int rot_fs_map(const char *path, rot_map *out, rot_err *err)
     return rc;
 }
 
+bool rot_fs_map_is_whole(const rot_map *map)
+{
+#ifdef MADV_POPULATE_READ
+    if (map->n_bytes == 0) return true;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), last = (map->n_bytes - 1) / page * page;
+    return madvise((void *)(map->bytes + last), 1, MADV_POPULATE_READ) == 0 || errno != EFAULT;
+#else
+    (void)map;
+    return true;
+#endif
+}
+
 void rot_fs_unmap(rot_map *map)
 {
     if (map->bytes) munmap((void *)map->bytes, map->n_bytes);

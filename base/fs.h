@@ -44,6 +44,9 @@ typedef struct rot_map {
     size_t n_bytes;
 } rot_map;
 int rot_fs_map(const char *path, rot_map *out, rot_err *err);
+// Whether the file still has the bytes that are mapped: reading behind the end of one that was cut
+// is SIGBUS. Where the kernel does not tell (before Linux 5.14), it has.
+bool rot_fs_map_is_whole(const rot_map *map);
 void rot_fs_unmap(rot_map *map);
 
 #endif

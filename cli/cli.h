@@ -36,6 +36,9 @@ int cli_done(int exit_code);
 // SIGTERM, SIGINT and SIGUSR1 set the flag; a second one ends the process with 128 + n.
 const volatile sig_atomic_t *cli_catch_signals(void);
 
+// A mapped file that is cut while it is read is exit code 3 and a message that names it.
+void cli_catch_cut_files(void);
+
 int cli_build(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_encode(int argc, char **argv);

@@ -51,6 +51,7 @@ static void hold_streams(void)
 int main(int argc, char **argv)
 {
     hold_streams();
+    cli_catch_cut_files();
     argp_err_exit_status = CLI_EXIT_USAGE;
     if (argc < 2) {
         print_verbs(stderr);

@@ -137,9 +137,28 @@ static void advise(range r, rot_advice advice)
     (void)madvise(r.at, r.n_bytes, MADV_DONTNEED);
 }
 
+// Of rows in order: each shard once.
+static int check_whole(rot_stage *stage, const uint64_t *rows, size_t n, rot_err *err)
+{
+    uint64_t last = UINT64_MAX;
+    for (size_t i = 0; i < n; i++) {
+        rot_shard *shard;
+        if (rows[i] / stage->spec.layout.shard_samples == last) continue;
+        ROT_TRY(open_shard_of(stage, rows[i], &shard, err));
+        int rc = rot_shard_check_whole(shard, err);
+        if (rc < 0) {
+            named(stage, rows[i], err);
+            return rc;
+        }
+        last = rows[i] / stage->spec.layout.shard_samples;
+    }
+    return 0;
+}
+
 int rot_stage_advise(rot_stage *stage, const uint64_t *rows, size_t n, rot_advice advice,
                      rot_err *err)
 {
+    ROT_TRY(check_whole(stage, rows, n, err));
     if (advice == ROT_ADVICE_IF_COLD && n > 0) {
         bool first, middle, last;
         ROT_TRY(is_resident(stage, rows[0], &first, err));

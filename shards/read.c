@@ -74,6 +74,7 @@ int rot_stage_locate(rot_stage *stage, const rot_shard *shard, uint64_t row, rot
                      const uint8_t **stored, rot_err *err)
 {
     *stored = NULL;
+    ROT_TRY(rot_shard_check_whole(shard, err));
     ROT_TRY(locate(stage, shard, row, head, stored, err));
     const uint8_t *hash = shard->hashes ? shard->hashes + 16 * (row - shard->first_row) : NULL;
     if (hash && memcmp(hash, head->hash, 16) != 0)

@@ -30,6 +30,13 @@ void rot_shard_close(rot_shard *shard)
     rot_fs_unmap(&shard->map);
 }
 
+int rot_shard_check_whole(const rot_shard *shard, rot_err *err)
+{
+    if (!rot_fs_map_is_whole(&shard->map))
+        ROT_FAIL(err, ROT_ERR_CORRUPT, "the file was cut short, or cannot be read any more");
+    return 0;
+}
+
 static int find(const rot_shard *shard, uint64_t key, rot_value *out, uint64_t *found, rot_err *err)
 {
     rot_entry entry;

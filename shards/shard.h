@@ -26,6 +26,8 @@ typedef struct rot_trailer {
 int rot_shard_open(const char *path, const rot_stage_spec *spec, uint32_t shard, rot_shard *out,
                    rot_err *err);
 void rot_shard_close(rot_shard *shard);
+// Before what is mapped is read again: ROT_ERR_CORRUPT with the cause alone if the file was cut.
+int rot_shard_check_whole(const rot_shard *shard, rot_err *err);
 // The value that holds `row`, and its first row. ROT_ERR_CORRUPT with the cause alone.
 int rot_shard_find(const rot_shard *shard, uint64_t row, rot_value *out, uint64_t *first_row,
                    rot_err *err);

@@ -52,8 +52,8 @@ void rot_reader_close(rot_reader **reader);
 const rot_reader_info *rot_reader_get_info(const rot_reader *reader);
 
 // All calls below: any thread. ROT_ERR_NOT_FOUND: no such sample, row or id, or the stage is not
-// open; ROT_ERR_CORRUPT: names the file and the row, never a signal. Records of a shard that
-// another program cuts short after it was opened are beyond that.
+// open; ROT_ERR_CORRUPT: names the file and the row, never a signal. So is a shard that another
+// program cut short since it was opened; within a call, or behind a view, that is SIGBUS.
 
 // The row of a sample, and the sample of a row (ROT_ERR_NOT_FOUND: it was skipped).
 int rot_reader_row(rot_reader *reader, uint64_t sample, uint64_t *row, rot_err *err);

@@ -3,6 +3,7 @@
 //   FAULTS_ROOT=DIR         files below it, by absolute path
 //   FAULTS_FAIL=OP:ERRNO:N  the N-th OP fails: open write pwritev ftruncate fsync close link rename
 //   FAULTS_ONLY=WORD        count only files with it in their path
+//   FAULTS_BLIND=1          madvise tells nothing, as that of an old kernel
 //   FAULTS_LOG=FILE         a record per call: a line "OP FILE_ID OFFSET LENGTH PATH PATH2" with
 //                           tabs between, paths relative to the root; then LENGTH bytes of data
 #include <dlfcn.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -132,6 +134,15 @@ ssize_t pwritev(int fd, const struct iovec *pieces, int n, off_t at)
     }
     pthread_mutex_unlock(&mutex);
     return done;
+}
+
+int madvise(void *at, size_t n, int advice)
+{
+    if (getenv("FAULTS_BLIND")) {
+        errno = EINVAL;
+        return -1;
+    }
+    return REAL(madvise)(at, n, advice);
 }
 
 int ftruncate(int fd, off_t size)

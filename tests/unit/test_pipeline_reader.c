@@ -1,6 +1,7 @@
 // pipeline: the reader of a split. What it reads is what was written, by sample, by id and in
 // batches, from many threads and from children; damage is an error that names the row.
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -490,6 +491,54 @@ static void a_truncated_or_missing_shard_is_an_error(void **state)
     rot_reader_close(&r);
 }
 
+// After everything was read once, so that nothing but the look at the file's size is in the way.
+static void a_shard_cut_while_it_is_open_is_an_error(void **state)
+{
+    (void)state;
+    static uint16_t out[600 * 90 * D + 12 * 5000 * D];
+    static const rot_codec codecs[] = {ROT_CODEC_NONE, ROT_CODEC_ZSTD_BF16};
+    rot_map map; // an older kernel does not tell
+    OK(rot_fs_map("/proc/self/exe", &map, &err));
+    bool tells = madvise((void *)map.bytes, 1, MADV_POPULATE_READ) == 0;
+    rot_fs_unmap(&map);
+    if (!tells) skip();
+    for (int c = 0; c < 2; c++) {
+        char dir[300], path[330], text[256];
+        uint64_t samples[600];
+        int64_t cu[601];
+        rot_record record;
+        const size_t n_out = sizeof out / D / 2;
+        write_dataset(c ? "half" : "gone", codecs[c], false, 600);
+        rot_reader *r = open_reader(c ? "half.json" : "gone.json");
+        for (uint64_t i = 0; i < 600; i++) samples[i] = i;
+        OK(rot_reader_lengths(r, samples, 600, cu, &err));
+        for (int again = 0; again < 2; again++)
+            OK(rot_reader_batch(r, samples, 600, cu, out, n_out, 1, &err));
+        OK(rot_reader_read(r, "tokens", 300, text, sizeof text, &record, &err));
+        embeds_dir(c ? "half.json" : "gone.json", dir);
+        snprintf(path, sizeof path, "%s/shard-00001.mdb", dir);
+        assert_int_equal(truncate(path, 8192), 0);
+        for (int threads = 1; threads < 3; threads++) {
+            int rc = rot_reader_batch(r, samples, 600, cu, out, n_out, threads, &err);
+            assert_int_equal(rc, ROT_ERR_CORRUPT);
+            assert_non_null(strstr(err.message, "shard-00001.mdb"));
+            assert_non_null(strstr(err.message, "cut short"));
+        }
+        const int64_t one[2] = {0, cu[301] - cu[300]};
+        assert_int_equal(rot_reader_batch(r, samples + 300, 1, one, out, n_out, 1, &err),
+                         ROT_ERR_CORRUPT);
+        assert_int_equal(rot_reader_view(r, "embeds", 300, &record, &err), ROT_ERR_CORRUPT);
+        assert_int_equal(rot_reader_peek(r, "embeds", 300, &record, &err), ROT_ERR_CORRUPT);
+        assert_int_equal(rot_reader_read(r, "embeds", 301, out, sizeof out, &record, &err),
+                         ROT_ERR_CORRUPT);
+        assert_int_equal(rot_reader_prefetch(r, "embeds", samples + 300, 1, &err), ROT_ERR_CORRUPT);
+        OK(rot_reader_batch(r, samples, 256, cu, out, n_out, 1, &err)); // the other shards
+        OK(rot_reader_read(r, "embeds", 599, out, sizeof out, &record, &err));
+        OK(rot_reader_read(r, "tokens", 301, text, sizeof text, &record, &err));
+        rot_reader_close(&r);
+    }
+}
+
 static void a_stage_that_is_not_the_named_one_is_refused(void **state)
 {
     (void)state;
@@ -548,6 +597,7 @@ int main(void)
         cmocka_unit_test(a_flipped_byte_is_an_error_that_names_the_row),
         cmocka_unit_test(verifying_can_be_switched_off),
         cmocka_unit_test(a_truncated_or_missing_shard_is_an_error),
+        cmocka_unit_test(a_shard_cut_while_it_is_open_is_an_error),
         cmocka_unit_test(a_stage_that_is_not_the_named_one_is_refused),
         cmocka_unit_test(lack_of_memory_is_an_error),
     };
