@@ -1,6 +1,7 @@
 // Attention without padding: a block takes 64 queries of one segment and head, a warp 16 of them,
 // and walks over the keys 64 at a time (Dao, FlashAttention-2, arXiv 2307.08691), everything but
-// the keys and values in registers.
+// the keys and values in registers. Values are copied while the scores are computed, the next keys
+// while the values are added up.
 //
 // The running maximum is that of scores in powers of two, rounded up to a whole number. So moving
 // to another maximum multiplies by a power of two and rounds nothing: a row's bits are those of a
@@ -71,40 +72,30 @@ ROT_KERNEL void rot_attention_start(const rot_attention_head *h, int w, int padd
     }
 }
 
-// Keys [first, first + 64) and their values into shared memory, zeros outside of the head.
-ROT_KERNEL void rot_attention_load(const rot_attention_head *h, rot_block b, int w, int32_t first,
-                                   int padded, uint16_t *shared)
+// Starts to copy rows [first, first + 64) of x to `at`, zeros outside of the head.
+ROT_KERNEL void rot_attention_copy(const rot_attention_head *h, rot_block b, const uint16_t *x,
+                                   int32_t first, int padded, rot_shared *shared, int at)
 {
-    const int stride = ROT_ATTENTION_STRIDE(padded);
-    ROT_EACH_LANE(l)
+    const int n = h->dim % 8 == 0 ? 8 : 2, across = padded / n; // rows are whole vectors
+    ROT_EACH_WARP(b, w)
     {
-        const int step = b.warps * ROT_WARP;
-        if (h->dim % 8 == 0) // rows are whole vectors of 16 bytes
-            for (int i = w * ROT_WARP + l; i < 2 * ROT_CUDA_KEYS * (padded / 8); i += step) {
-                const int row = i / (padded / 8), column = i % (padded / 8) * 8;
-                const int32_t key = first + row % ROT_CUDA_KEYS;
-                const uint16_t *from = row < ROT_CUDA_KEYS ? h->k : h->v;
-                uint64_t *to = (uint64_t *)(void *)(shared + row * stride + column);
-                const bool inside = key < h->n && column < h->dim;
-                const uint64_t *at =
-                    (const uint64_t *)(const void *)(from + (size_t)key * h->dim + column);
-                to[0] = inside ? at[0] : 0;
-                to[1] = inside ? at[1] : 0;
+        ROT_EACH_LANE(l)
+        {
+            const int thread = w * ROT_WARP + l;
+            for (int i = thread; i < ROT_CUDA_KEYS * across; i += b.warps * ROT_WARP) {
+                const int row = i / across, column = i % across * n;
+                const int inside = first + row < h->n && column < h->dim;
+                const size_t from = (size_t)(first + row) * (size_t)h->dim + (size_t)column;
+                rot_shared_copy(shared, at + row * ROT_ATTENTION_STRIDE(padded) + column,
+                                inside ? x + from : x, n, inside, thread);
             }
-        else
-            for (int i = w * ROT_WARP + l; i < 2 * ROT_CUDA_KEYS * (padded / 2); i += step) {
-                const int row = i / (padded / 2), column = i % (padded / 2) * 2;
-                const uint32_t pair =
-                    rot_attention_pair(row < ROT_CUDA_KEYS ? h->k : h->v, h->n, h->dim,
-                                       first + row % ROT_CUDA_KEYS, column);
-                *(uint32_t *)(void *)(shared + row * stride + column) = pair;
-            }
+        }
     }
 }
 
-// scores (16, 64) of a warp's queries and the keys in shared memory
-ROT_KERNEL void rot_attention_scores(const rot_attention_warp *s, const uint16_t *keys, int padded,
-                                     rot_frag_c scores[ROT_ATTENTION_TILES])
+// scores (16, 64) of a warp's queries and the keys in shared memory, of which there are `n`
+ROT_KERNEL void rot_attention_scores(const rot_attention_warp *s, rot_shared *shared, int n,
+                                     int padded, rot_frag_c scores[ROT_ATTENTION_TILES])
 {
     ROT_UNROLL
     for (int i = 0; i < ROT_ATTENTION_TILES; i += 2) {
@@ -114,14 +105,15 @@ ROT_KERNEL void rot_attention_scores(const rot_attention_warp *s, const uint16_t
             for (int r = 0; r < 4; r++)
                 scores[i].r[ROT_AT(l)][r] = scores[i + 1].r[ROT_AT(l)][r] = 0.0f;
         }
+        if (8 * i >= n) continue;
         ROT_UNROLL
         for (int k = 0; k < padded / 16; k++) {
-            const uint16_t *row[ROT_HELD];
+            int row[ROT_HELD];
             uint32_t r[ROT_HELD][4], left[ROT_HELD][2], right[ROT_HELD][2];
             ROT_EACH_LANE(l)
-            row[ROT_AT(l)] = keys + (8 * i + l % 8 + 8 * (l / 16)) * ROT_ATTENTION_STRIDE(padded) +
+            row[ROT_AT(l)] = (8 * i + l % 8 + 8 * (l / 16)) * ROT_ATTENTION_STRIDE(padded) +
                              16 * k + 8 * (l / 8 % 2);
-            rot_ldmatrix(row, 0, r);
+            rot_ldmatrix(shared, row, 0, r);
             ROT_EACH_LANE(l)
             {
                 left[ROT_AT(l)][0] = r[ROT_AT(l)][0], left[ROT_AT(l)][1] = r[ROT_AT(l)][1];
@@ -174,13 +166,15 @@ ROT_KERNEL void rot_attention_softmax(const rot_attention_head *h, int32_t first
     }
 }
 
-// out += p v. A c fragment of two tiles of keys is an a fragment of 16 keys.
-ROT_KERNEL void rot_attention_add(rot_attention_warp *s, const uint16_t *values, int padded,
+// out += p v. A c fragment of two tiles of keys is an a fragment of 16 keys. The values lie behind
+// the keys.
+ROT_KERNEL void rot_attention_add(rot_attention_warp *s, rot_shared *shared, int n, int padded,
                                   const rot_frag_c p[ROT_ATTENTION_TILES])
 {
     ROT_UNROLL
     for (int k = 0; k < ROT_CUDA_KEYS / 16; k++) {
         rot_frag_a a;
+        if (16 * k >= n) continue;
         ROT_EACH_LANE(l)
         {
             ROT_UNROLL
@@ -191,12 +185,12 @@ ROT_KERNEL void rot_attention_add(rot_attention_warp *s, const uint16_t *values,
         }
         ROT_UNROLL
         for (int i = 0; i < padded / 8; i += 2) {
-            const uint16_t *row[ROT_HELD];
+            int row[ROT_HELD];
             uint32_t r[ROT_HELD][4], left[ROT_HELD][2], right[ROT_HELD][2];
             ROT_EACH_LANE(l)
-            row[ROT_AT(l)] =
-                values + (16 * k + l % 16) * ROT_ATTENTION_STRIDE(padded) + 8 * i + 8 * (l / 16);
-            rot_ldmatrix(row, 1, r);
+            row[ROT_AT(l)] = (ROT_CUDA_KEYS + 16 * k + l % 16) * ROT_ATTENTION_STRIDE(padded) +
+                             8 * i + 8 * (l / 16);
+            rot_ldmatrix(shared, row, 1, r);
             ROT_EACH_LANE(l)
             {
                 left[ROT_AT(l)][0] = r[ROT_AT(l)][0], left[ROT_AT(l)][1] = r[ROT_AT(l)][1];
@@ -229,8 +223,9 @@ ROT_KERNEL void rot_attention_finish(const rot_attention_head *h, int w, int pad
 }
 
 // padded: 64, 80 or 128, at least dim. shared: ROT_ATTENTION_SHARED(padded) elements at 16 bytes.
+// A warp without a query and keys past the last one cost nothing but their places.
 ROT_KERNEL void rot_cuda_attention(rot_block b, const rot_cuda_attention_args *a, int padded,
-                                   uint16_t *shared)
+                                   rot_shared *shared)
 {
     const rot_cuda_task task = a->tasks[b.x];
     const int32_t start = a->starts[task.segment], n = a->starts[task.segment + 1] - start;
@@ -239,20 +234,31 @@ ROT_KERNEL void rot_cuda_attention(rot_block b, const rot_cuda_attention_args *a
                  width = (size_t)a->heads * dim;
     const rot_attention_head head = {
         a->q + at, a->k + at, a->v + at, n, a->dim, task.first, a->scale * 0x1.715476p+0f};
-    const uint16_t *values = shared + ROT_CUDA_KEYS * ROT_ATTENTION_STRIDE(padded);
+    const int values = ROT_CUDA_KEYS * ROT_ATTENTION_STRIDE(padded);
     rot_attention_warp state[ROT_HELD_WARPS];
+    rot_frag_c scores[ROT_HELD_WARPS][ROT_ATTENTION_TILES];
+    rot_attention_copy(&head, b, head.k, 0, padded, shared, 0);
     ROT_EACH_WARP(b, w) rot_attention_start(&head, w, padded, &state[ROT_AT_WARP(w)]);
     for (int32_t first = 0; first < n; first += ROT_CUDA_KEYS) {
-        ROT_BARRIER(); // the last keys have been read
-        ROT_EACH_WARP(b, w) rot_attention_load(&head, b, w, first, padded, shared);
-        ROT_BARRIER();
+        const int32_t left = n - first;
+        ROT_BARRIER(shared); // the keys are there, the last values have been read
+        rot_attention_copy(&head, b, head.v, first, padded, shared, values);
         ROT_EACH_WARP(b, w)
         {
-            rot_attention_warp *s = &state[ROT_AT_WARP(w)];
-            rot_frag_c scores[ROT_ATTENTION_TILES];
-            rot_attention_scores(s, shared, padded, scores);
-            rot_attention_softmax(&head, first, padded, s, scores);
-            rot_attention_add(s, values, padded, scores);
+            if (head.first + 16 * w >= n) continue;
+            rot_attention_scores(&state[ROT_AT_WARP(w)], shared, left, padded,
+                                 scores[ROT_AT_WARP(w)]);
+            rot_attention_softmax(&head, first, padded, &state[ROT_AT_WARP(w)],
+                                  scores[ROT_AT_WARP(w)]);
+        }
+        ROT_BARRIER(shared); // the values are there, the keys have been read
+        if (left > ROT_CUDA_KEYS)
+            rot_attention_copy(&head, b, head.k, first + ROT_CUDA_KEYS, padded, shared, 0);
+        ROT_EACH_WARP(b, w)
+        {
+            if (head.first + 16 * w < n)
+                rot_attention_add(&state[ROT_AT_WARP(w)], shared, left, padded,
+                                  scores[ROT_AT_WARP(w)]);
         }
     }
     ROT_EACH_WARP(b, w)

@@ -1,11 +1,11 @@
 // A kernel is written once and runs twice: on a device, one thread per thread; on a processor, a
 // block's warps one after another, phase by phase. The processor runs the tests of the arithmetic.
 //
-// A kernel is a function of its block and its arguments. Work between two ROT_BARRIERs stands in
-// ROT_EACH_WARP, and within it in ROT_EACH_LANE; values that a lane keeps from one of these loops
-// to the next are in `rot_lanes` or in arrays of ROT_HELD lanes, indexed by ROT_AT(lane). What a
-// warp keeps across a barrier is an array of ROT_HELD_WARPS. Within a loop no lane reads what
-// another one writes.
+// A kernel is a function of its block and its arguments. Work between two ROT_BARRIERs (shared.h)
+// stands in ROT_EACH_WARP, and within it in ROT_EACH_LANE; values that a lane keeps from one of
+// these loops to the next are in `rot_lanes` or in arrays of ROT_HELD lanes, indexed by
+// ROT_AT(lane). What a warp keeps across a barrier is an array of ROT_HELD_WARPS. Within a loop no
+// lane reads what another one writes: a processor may go through it from either end.
 #ifndef ROT_KERNELS_CUDA_BLOCK_H
 #define ROT_KERNELS_CUDA_BLOCK_H
 
@@ -22,7 +22,6 @@ typedef struct rot_block {
 #ifdef __CUDACC__
 #define ROT_KERNEL static __device__ __forceinline__
 #define ROT_UNROLL _Pragma("unroll")
-#define ROT_BARRIER() __syncthreads()
 #define ROT_EACH_WARP(block, w)                                                                    \
     for (int w = (int)threadIdx.x / ROT_WARP, once_##w = 1; once_##w; once_##w = 0)
 #define ROT_EACH_LANE(l)                                                                           \
@@ -32,9 +31,11 @@ enum { ROT_HELD = 1, ROT_HELD_WARPS = 1 };
 #else
 #define ROT_KERNEL static inline
 #define ROT_UNROLL
-#define ROT_BARRIER() ((void)0)
-#define ROT_EACH_WARP(block, w) for (int w = 0; w < (block).warps; w++)
-#define ROT_EACH_LANE(l) for (int l = 0; l < ROT_WARP; l++)
+#define ROT_EACH_WARP(block, w) ROT_EACH((block).warps, w)
+#define ROT_EACH_LANE(l) ROT_EACH(ROT_WARP, l)
+#define ROT_EACH(n, i)                                                                             \
+    for (int i = rot_backwards ? (n)-1 : 0; i >= 0 && i < (n); i += rot_backwards ? -1 : 1)
+static _Thread_local int rot_backwards;
 #define ROT_AT(l) (l)
 enum { ROT_HELD = ROT_WARP, ROT_HELD_WARPS = ROT_MAX_WARPS };
 #endif

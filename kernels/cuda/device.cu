@@ -51,10 +51,10 @@ __global__ void __launch_bounds__(128) patches_kernel(const rot_cuda_pixels_args
 }
 
 template <int PADDED>
-__global__ void __launch_bounds__(ROT_ATTENTION_WARPS *ROT_WARP)
+__global__ void __launch_bounds__(ROT_ATTENTION_WARPS *ROT_WARP, PADDED <= 64 ? 4 : 1)
     attention_kernel(const rot_cuda_attention_args a)
 {
-    __shared__ __align__(16) uint16_t shared[ROT_ATTENTION_SHARED(PADDED)];
+    __shared__ __align__(16) rot_shared shared[ROT_ATTENTION_SHARED(PADDED)];
     rot_cuda_attention(this_block(), &a, PADDED, shared);
 }
 

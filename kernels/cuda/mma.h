@@ -7,7 +7,7 @@
 #ifndef ROT_KERNELS_CUDA_MMA_H
 #define ROT_KERNELS_CUDA_MMA_H
 
-#include "kernels/cuda/block.h"
+#include "kernels/cuda/shared.h"
 
 typedef struct rot_frag_a {
     uint32_t r[ROT_HELD][4];
@@ -59,14 +59,14 @@ ROT_KERNEL void rot_mma(rot_frag_c *c, const rot_frag_a *a, const uint32_t (*b)[
 #endif
 }
 
-// Four matrices of 8 rows of 8 from shared memory: lane 8 m + i points at row i of matrix m, at 16
-// bytes. r[m] of a lane: row lane / 4, columns 2 (lane % 4) and the next one; transposed, rows 2
-// (lane % 4) and the next one of column lane / 4.
-ROT_KERNEL void rot_ldmatrix(const uint16_t *const row[ROT_HELD], int transposed,
+// Four matrices of 8 rows of 8 from shared memory: lane 8 m + i has row i of matrix m, at 16 bytes.
+// r[m] of a lane: row lane / 4, columns 2 (lane % 4) and the next one; transposed, rows 2 (lane %
+// 4) and the next one of column lane / 4.
+ROT_KERNEL void rot_ldmatrix(rot_shared *shared, const int row[ROT_HELD], int transposed,
                              uint32_t r[ROT_HELD][4])
 {
 #ifdef __CUDACC__
-    const uint32_t at = (uint32_t)__cvta_generic_to_shared(row[0]);
+    const uint32_t at = (uint32_t)__cvta_generic_to_shared(shared + row[0]);
     if (transposed)
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                      : "=r"(r[0][0]), "=r"(r[0][1]), "=r"(r[0][2]), "=r"(r[0][3])
@@ -78,12 +78,13 @@ ROT_KERNEL void rot_ldmatrix(const uint16_t *const row[ROT_HELD], int transposed
                      : "r"(at)
                      : "memory");
 #else
+    const uint16_t *rows[ROT_WARP];
+    for (int l = 0; l < ROT_WARP; l++) rows[l] = rot_shared_row(shared, row[l]);
     for (int l = 0; l < ROT_WARP; l++)
         for (int m = 0; m < 4; m++) {
             const int g = l / 4, t = 2 * (l % 4);
-            const uint16_t *const *rows = row + 8 * m;
-            uint32_t low = transposed ? rows[t][g] : rows[g][t],
-                     high = transposed ? rows[t + 1][g] : rows[g][t + 1];
+            uint32_t low = transposed ? rows[8 * m + t][g] : rows[8 * m + g][t],
+                     high = transposed ? rows[8 * m + t + 1][g] : rows[8 * m + g][t + 1];
             r[l][m] = low | high << 16;
         }
 #endif

@@ -1,7 +1,7 @@
 // A device that is none: the driver table of kernels/cuda/driver.h on the processor. It keeps what
 // it is given in two queues and does it as late as it may, so that a missing wait shows in the
 // results; it notes every call, looks behind every allocation for bytes that were written there,
-// and fails where it is told to.
+// watches shared memory (kernels/cuda/shared.h), and fails where it is told to.
 //
 // Told by the environment, too: ROT_FAKE_CUDA=none|old|empty (no driver, an old one, no device),
 // ROT_FAKE_CUDA_DEVICES, ROT_FAKE_CUDA_BYTES (memory of a device), ROT_FAKE_CUDA_TAKEN (of it, by
@@ -74,6 +74,8 @@ static struct fake_log {
     uint32_t product_rows[4096]; // of the products in order
     size_t n_products;
     long outside; // allocations behind which something was written
+    long faults;  // of shared memory
+    bool backwards; // threads and blocks from the last one on
     size_t live;  // allocations
     bool (*accepts)(const rot_cuda_product *product);  // NULL: all
     bool (*disturbs)(const rot_cuda_product *product); // NULL: none
@@ -99,32 +101,47 @@ static inline long fake_number(const char *name, long otherwise)
 
 // ---- what the work is
 
+static inline long fake_attention(rot_block b, const rot_cuda_launch *l)
+{
+    rot_shared shared;
+    rot_shared_start(&shared);
+    rot_cuda_attention(b, &l->args.attention,
+                       l->kernel == ROT_CUDA_ATTENTION_64   ? 64
+                       : l->kernel == ROT_CUDA_ATTENTION_80 ? 80
+                                                            : 128,
+                       &shared);
+    return shared.faults;
+}
+
+static inline long fake_block(rot_block b, const rot_cuda_launch *l)
+{
+    rot_backwards = fake_log.backwards;
+    switch (l->kernel) {
+    case ROT_CUDA_NORM: rot_cuda_norm(b, &l->args.norm); break;
+    case ROT_CUDA_EPILOGUE: rot_cuda_epilogue(b, &l->args.epilogue); break;
+    case ROT_CUDA_SWIGLU: rot_cuda_swiglu(b, &l->args.swiglu); break;
+    case ROT_CUDA_ROPE: rot_cuda_rope(b, &l->args.rope); break;
+    case ROT_CUDA_ATTENTION_64:
+    case ROT_CUDA_ATTENTION_80:
+    case ROT_CUDA_ATTENTION_128: return fake_attention(b, l);
+    case ROT_CUDA_RESAMPLE: rot_cuda_resample(b, &l->args.pixels); break;
+    case ROT_CUDA_PATCHES: rot_cuda_patches(b, &l->args.pixels); break;
+    default: abort();
+    }
+    return 0;
+}
+
 static inline void fake_launch(const rot_cuda_launch *l)
 {
-#pragma omp parallel for collapse(2) schedule(dynamic, 1)
-    for (uint32_t y = 0; y < l->grid_y; y++)
-        for (uint32_t x = 0; x < l->grid_x; x++) {
-            const rot_block b = {(int)x, (int)y, (int)l->warps};
-            _Alignas(16) uint16_t shared[ROT_ATTENTION_SHARED(128)];
-            switch (l->kernel) {
-            case ROT_CUDA_NORM: rot_cuda_norm(b, &l->args.norm); break;
-            case ROT_CUDA_EPILOGUE: rot_cuda_epilogue(b, &l->args.epilogue); break;
-            case ROT_CUDA_SWIGLU: rot_cuda_swiglu(b, &l->args.swiglu); break;
-            case ROT_CUDA_ROPE: rot_cuda_rope(b, &l->args.rope); break;
-            case ROT_CUDA_ATTENTION_64:
-                rot_cuda_attention(b, &l->args.attention, 64, shared);
-                break;
-            case ROT_CUDA_ATTENTION_80:
-                rot_cuda_attention(b, &l->args.attention, 80, shared);
-                break;
-            case ROT_CUDA_ATTENTION_128:
-                rot_cuda_attention(b, &l->args.attention, 128, shared);
-                break;
-            case ROT_CUDA_RESAMPLE: rot_cuda_resample(b, &l->args.pixels); break;
-            case ROT_CUDA_PATCHES: rot_cuda_patches(b, &l->args.pixels); break;
-            default: abort();
-            }
-        }
+    const uint32_t n = l->grid_x * l->grid_y;
+    long faults = 0;
+#pragma omp parallel for schedule(dynamic, 1) reduction(+ : faults)
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t at = fake_log.backwards ? n - 1 - i : i;
+        const rot_block b = {(int)(at % l->grid_x), (int)(at / l->grid_x), (int)l->warps};
+        faults += fake_block(b, l);
+    }
+    fake_log.faults += faults;
 }
 
 static inline void fake_finish(const fake_work *w, size_t row, const float *sums)
@@ -188,6 +205,7 @@ static inline void fake_run(rot_cuda_device *d, rot_cuda_stream stream, size_t u
                 d->failed = true;
             else
                 fake_launch(&w.launch);
+            d->failed |= fake_log.faults > 0;
         }
         if (w.call == FAKE_MULTIPLY) fake_multiply(&w);
     }

@@ -19,6 +19,7 @@ static void close_fake(rot_backend *b)
     rot_backend_close(&b);
     assert_int_equal(fake_log.live, 0);
     assert_int_equal(fake_log.outside, 0);
+    assert_int_equal(fake_log.faults, 0);
 }
 
 // ---- arithmetic
@@ -76,6 +77,75 @@ static void fragments_make_a_matrix_product(void **state)
             for (int k = 0; k < 16; k++) want += (double)a[row][k] * (double)b[k][column];
             assert_true(fabs((double)fc.r[l][r] - want) < 1e-5);
         }
+}
+
+// What a missing barrier would do: each line is a fault of its own.
+static void shared_memory_is_watched(void **state)
+{
+    (void)state;
+    static const _Alignas(16) uint16_t from[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    rot_shared *s = malloc(sizeof *s);
+    rot_shared_start(s);
+    rot_shared_row(s, 0); // never written: each of 4 words
+    assert_int_equal(s->faults, 4);
+    rot_shared_copy(s, 8, from, 8, 1, 0); // and read before the copy has ended
+    rot_shared_row(s, 8);
+    assert_int_equal(s->faults, 8);
+    ROT_BARRIER(s);
+    assert_memory_equal(rot_shared_row(s, 8), from, 16);
+    assert_int_equal(s->faults, 8);
+    rot_shared_copy(s, 10, from, 2, 1, 5); // written where it is read
+    assert_int_equal(s->faults, 9);
+    ROT_BARRIER(s);
+    rot_shared_copy(s, 12, from, 2, 1, 5);
+    rot_shared_copy(s, 12, from, 2, 0, 6); // by two threads
+    assert_int_equal(s->faults, 10);
+    rot_shared_copy(s, 15, from, 2, 1, 5); // not at 4 bytes
+    assert_int_equal(s->faults, 11);
+    free(s);
+}
+
+// No thread reads what another one of its block or its grid writes: forwards and backwards, the
+// same bits.
+static void threads_run_in_any_order(void **state)
+{
+    (void)state;
+    enum { DIM = 24, HEADS = 2, WIDTH = HEADS * DIM, ROWS = 140 };
+    const int32_t starts[] = {0, 129, 133, ROWS};
+    const rot_segments segments = {starts, 3};
+    float *x = random_floats(ROWS * 3 * WIDTH, 2), *w = random_floats(WIDTH * WIDTH, 1), *got[2][3];
+    for (int i = 0; i < 2; i++) {
+        rot_linear *linear;
+        rot_err err;
+        rot_backend *b = open_fake();
+        fake_log.backwards = i;
+        rot_buffer *r = put(b, ROT_ELEM_F32, ROWS, WIDTH, x),
+                   *gamma = put(b, ROT_ELEM_F32, 1, WIDTH, w),
+                   *angles = put(b, ROT_ELEM_F32, ROWS, DIM / 2, x),
+                   *qkv = put(b, ROT_ELEM_ACT, ROWS, 3 * WIDTH, x), *act[5];
+        for (int k = 0; k < 5; k++) act[k] = put(b, ROT_ELEM_ACT, ROWS, WIDTH, NULL);
+        b->ops->layer_norm(b, ROWS, WIDTH, 1e-6f, r, gamma, gamma, r); // in place
+        b->ops->rope_split(b, &segments, (rot_heads){HEADS, DIM}, qkv, angles, angles, act[0],
+                           act[1], act[2]);
+        assert_int_equal(b->ops->attention(b, &segments, (rot_heads){HEADS, DIM}, 1.0f, act[0],
+                                           act[1], act[2], act[3], &err),
+                         0);
+        assert_int_equal(
+            b->ops->linear_new(b, WIDTH, WIDTH, ROT_EPILOGUE_GELU_ERF, w, w, &linear, &err), 0);
+        assert_int_equal(b->ops->linear(b, linear, ROWS, act[3], act[4], &err), 0);
+        got[i][0] = get(b, r, ROT_ELEM_F32, ROWS, WIDTH);
+        got[i][1] = get(b, act[3], ROT_ELEM_ACT, ROWS, WIDTH);
+        got[i][2] = get(b, act[4], ROT_ELEM_ACT, ROWS, WIDTH);
+        rot_buffer *all[] = {r, gamma, angles, qkv, act[0], act[1], act[2], act[3], act[4]};
+        for (int k = 0; k < 9; k++) b->ops->buffer_free(b, all[k]);
+        b->ops->linear_free(b, linear);
+        close_fake(b);
+    }
+    for (int k = 0; k < 3; k++) {
+        assert_memory_equal(got[0][k], got[1][k], ROWS * WIDTH * 4);
+        free(got[0][k]), free(got[1][k]);
+    }
+    free(x), free(w);
 }
 
 // Operations whose every element is one chain of operations have the bits of ref.
@@ -459,6 +529,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(functions_have_the_bits_of_ref),
         cmocka_unit_test(fragments_make_a_matrix_product),
+        cmocka_unit_test(shared_memory_is_watched),
+        cmocka_unit_test(threads_run_in_any_order),
         cmocka_unit_test(elements_have_the_bits_of_ref),
         cmocka_unit_test(chunks_are_at_least_half_full),
         cmocka_unit_test(sizes_with_other_bits_are_not_used),
