@@ -39,6 +39,11 @@ typedef struct rot_train_attention {
     const size_t *base;
     size_t heads, kv_heads, head_dim;
     float scale;
+    // Weight j of head h of query row r is kept, times 1 / (1 - dropout), if element j of the draws
+    // of rot_random_key(keys[r], h) is not below `dropout`, as ops->dropout has it. keys NULL: none
+    // is dropped.
+    double dropout;
+    const uint64_t *keys; // (rows)
 } rot_train_attention;
 
 // AdamW as torch.optim.AdamW writes it: v *= 1 - lr * decay; m, s moments with bias corrections

@@ -50,6 +50,10 @@ const rot_key rot_train_keys[] = {
         "avx512"),
     BOOL("model.checkpointing", checkpointing, "false",
          "keep the inputs of blocks alone and compute the rest again in the backward pass"),
+    BOOL("model.dropout", dropout, "true",
+         "what config.json says is dropped, in training (GPT-2: embd_pdrop, attn_pdrop and "
+         "resid_pdrop, 0.1 where it does not say; the others: attention_dropout, 0); false: "
+         "nothing"),
     WORDS("model.tuning", tuning, "by stage",
           "what of the language model trains (stage 1: none; stage 2: lora)", "none", "lora",
           "full"),
@@ -224,6 +228,7 @@ void rot_train_defaults(rot_train_config *c, rot_train_preset preset, rot_train_
     c->lora_r = 16;
     c->lora_alpha = 32;
     c->lora_dropout = 0.05;
+    c->dropout = true;
     c->lora_targets = "q_proj,k_proj,v_proj,o_proj";
     c->split = "train";
     c->shuffle = released ? ROT_SHUFFLE_ONCE : ROT_SHUFFLE_EPOCH;

@@ -30,6 +30,7 @@ static int open_all(rot_decoder *d, const rot_decoder_options *o, rot_err *err)
     d->train_all = o->train_all;
     d->train_embedding = o->train_embedding || o->train_all;
     d->checkpointing = o->checkpointing;
+    d->dropout = o->dropout;
     d->lora = o->lora;
     d->dir = rot_strdup(o->checkpoint);
     d->lora.targets = o->lora.targets ? rot_arena_strdup(&d->names, o->lora.targets) : "";

@@ -53,6 +53,7 @@ typedef struct rot_decoder_options {
     bool train_embedding;    // so has the embedding, and the tied head
     rot_lora_options lora;
     bool checkpointing; // keep the inputs of blocks alone and compute the rest again
+    bool dropout; // config.json's dropouts too, where rot_context_dropout gives keys
     uint32_t extra_rows; // of the embedding and the head, behind the checkpoint's; 0 at first
 } rot_decoder_options;
 rot_decoder_options rot_decoder_options_default(void);
@@ -109,8 +110,9 @@ int rot_decoder_set_row(rot_decoder *decoder, int32_t id, const float *row, rot_
 int rot_context_open(rot_decoder *decoder, size_t n, const int32_t *capacity, bool keep_grad,
                      rot_context **out, rot_err *err);
 void rot_context_close(rot_context **context);
-// LoRA's dropout from now on: masks are a function of this seed, keys[i] of sequence i, position,
-// layer, module and element, so that rows run again have the same ones. keys NULL: no dropout,
+// LoRA's dropout, and the model's if it was opened with it, from now on: masks are a function of
+// this seed, keys[i] of sequence i, position, layer, module and element, so that rows run again
+// have the same ones. keys NULL: no dropout,
 // which is also how a context begins.
 void rot_context_dropout(rot_context *context, uint64_t seed, const uint64_t *keys);
 // Rows that sequence i has.

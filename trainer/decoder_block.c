@@ -2,6 +2,38 @@
 #include "trainer/decoder_parts.h"
 
 #include "base/err.h"
+#include "base/random.h"
+
+// Keys of what is dropped at one place of a layer; false: nothing is.
+static bool drop_keys(const rot_decoder *decoder, const rot_pass *pass, int64_t layer,
+                      rot_drop drop, double p)
+{
+    if (!decoder->dropout || !pass->keys || p <= 0) return false;
+    for (size_t r = 0; r < pass->rows; r++)
+        pass->module_keys[r] =
+            rot_random_key(rot_random_key(pass->keys[r], (uint64_t)layer), (uint64_t)drop);
+    return true;
+}
+
+bool rot_decoder_drop(const rot_decoder *decoder, const rot_pass *pass, int64_t layer,
+                      rot_drop drop, double p, const float *x, bool add, float *y)
+{
+    size_t d = (size_t)decoder->shape.info.d;
+    if (!drop_keys(decoder, pass, layer, drop, p)) return false;
+    decoder->train->ops->dropout(decoder->train, pass->rows, d, p, pass->module_keys, x, d, add, y,
+                                 d);
+    return true;
+}
+
+static rot_train_attention attention_of(const rot_decoder *decoder, const rot_decoder_block *block,
+                                        const rot_pass *pass)
+{
+    rot_train_attention a = pass->attention;
+    a.dropout = decoder->shape.attention_dropout;
+    if (drop_keys(decoder, pass, block - decoder->blocks, ROT_DROP_ATTENTION, a.dropout))
+        a.keys = pass->module_keys;
+    return a;
+}
 
 // y = linear(x), the adapters included.
 static int linear(const rot_decoder *decoder, const rot_decoder_linear *l, const rot_pass *pass,
@@ -14,6 +46,29 @@ static int linear(const rot_decoder *decoder, const rot_decoder_linear *l, const
         if (l->lora[i].a)
             ROT_TRY(rot_lora_forward(decoder, &l->lora[i], pass, x, y, l->n_out, err));
     return 0;
+}
+
+// y += dropout(linear(x)). work.norm is free: the linear before was the last to read it.
+static int add_linear(const rot_decoder *decoder, const rot_decoder_block *block,
+                      const rot_decoder_linear *l, rot_drop drop, const rot_pass *pass,
+                      const float *x, float *y, rot_err *err)
+{
+    double p = decoder->shape.residual_dropout;
+    bool drops = decoder->dropout && pass->keys && p > 0;
+    ROT_TRY(linear(decoder, l, pass, x, !drops, drops ? pass->work.norm : y, err));
+    rot_decoder_drop(decoder, pass, block - decoder->blocks, drop, p, pass->work.norm, true, y);
+    return 0;
+}
+
+// The gradient of the linear's result in add_linear: work.dx, or in work.dnorm what of it counts.
+static const float *dropped_back(const rot_decoder *decoder, const rot_decoder_block *block,
+                                 rot_drop drop, const rot_pass *pass)
+{
+    const rot_block_work *w = &pass->work;
+    return rot_decoder_drop(decoder, pass, block - decoder->blocks, drop,
+                            decoder->shape.residual_dropout, w->dx, false, w->dnorm)
+               ? w->dnorm
+               : w->dx;
 }
 
 // dx (rows, n_in) from dy, and the gradients of what trains.
@@ -111,15 +166,17 @@ int rot_block_forward(rot_decoder *decoder, const rot_decoder_block *block, cons
     rot_decoder_norm_forward(decoder, &block->attention_norm, rows, state->x, w->norm);
     ROT_TRY(linear(decoder, &block->qkv, pass, w->norm, false, state->qkv, err));
     split(decoder, block, pass, state, k, v, again);
-    ROT_TRY(ops->attention(t, &pass->attention, state->q, k, v, state->o, state->lse, err));
+    rot_train_attention attention = attention_of(decoder, block, pass);
+    ROT_TRY(ops->attention(t, &attention, state->q, k, v, state->o, state->lse, err));
     if (state->x2 != state->x) ops->copy(t, n, state->x, state->x2);
-    ROT_TRY(linear(decoder, &block->o, pass, state->o, true, state->x2, err));
+    ROT_TRY(
+        add_linear(decoder, block, &block->o, ROT_DROP_RESIDUAL, pass, state->o, state->x2, err));
     rot_decoder_norm_forward(decoder, &block->mlp_norm, rows, state->x2, w->norm);
     ROT_TRY(linear(decoder, &block->up, pass, w->norm, false, state->gu, err));
     if (!next) return 0;
     activate(decoder, pass, state->gu, w->act);
     if (next != state->x2) ops->copy(t, n, state->x2, next);
-    return linear(decoder, &block->down, pass, w->act, true, next, err);
+    return add_linear(decoder, block, &block->down, ROT_DROP_MLP, pass, w->act, next, err);
 }
 
 // dqkv from work.dq and the rows of dk, dv.
@@ -165,7 +222,8 @@ int rot_block_backward(rot_decoder *decoder, rot_decoder_block *block, const rot
     size_t rows = pass->rows, width = (size_t)decoder->shape.info.mlp_width;
 
     activate(decoder, pass, state->gu, w->act);
-    ROT_TRY(linear_back(decoder, &block->down, pass, w->act, w->dx, w->dact, err));
+    const float *dy = dropped_back(decoder, block, ROT_DROP_MLP, pass);
+    ROT_TRY(linear_back(decoder, &block->down, pass, w->act, dy, w->dact, err));
     if (decoder->family->gelu)
         ops->gelu_back(t, rows, width, state->gu, w->dact, w->dgu);
     else
@@ -175,8 +233,10 @@ int rot_block_backward(rot_decoder *decoder, rot_decoder_block *block, const rot
     ROT_TRY(rot_decoder_norm_back(decoder, &block->mlp_norm, rows, state->x2, w->dnorm, true, w->dx,
                                   err));
 
-    ROT_TRY(linear_back(decoder, &block->o, pass, state->o, w->dx, w->d_o, err));
-    ROT_TRY(ops->attention_back(t, &pass->attention, pass->first, state->q, k, v, state->o,
+    dy = dropped_back(decoder, block, ROT_DROP_RESIDUAL, pass);
+    ROT_TRY(linear_back(decoder, &block->o, pass, state->o, dy, w->d_o, err));
+    rot_train_attention attention = attention_of(decoder, block, pass);
+    ROT_TRY(ops->attention_back(t, &attention, pass->first, state->q, k, v, state->o,
                                 state->lse, w->d_o, w->dq, dk, dv, err));
     ROT_TRY(split_back(decoder, block, pass, state, dk, dv, err));
     rot_decoder_norm_forward(decoder, &block->attention_norm, rows, state->x, w->norm);

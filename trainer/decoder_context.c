@@ -331,6 +331,8 @@ static int run(rot_context *c, rot_pass *pass, const float *inputs, float *kept,
     if (d->position_table)
         t->ops->gather(t, rows, width, d->position_table, width, pass->positions, true, state.x,
                        width);
+    rot_decoder_drop(d, pass, d->shape.info.layers, ROT_DROP_EMBEDDING, d->shape.embedding_dropout,
+                     state.x, false, state.x);
     for (int layer = 0; layer < d->shape.info.layers; layer++) {
         rot_block_state next = state;
         bool last = layer + 1 == d->shape.info.layers;
@@ -421,6 +423,8 @@ static int run_back(rot_context *c, rot_pass *pass, const saved *s, const float 
                                    c->dk + (size_t)layer * layer_floats,
                                    c->dv + (size_t)layer * layer_floats, err));
     }
+    rot_decoder_drop(d, pass, d->shape.info.layers, ROT_DROP_EMBEDDING, d->shape.embedding_dropout,
+                     dx, false, dx);
     if (d->position_grad)
         t->ops->scatter(t, rows, width, dx, width, pass->positions, true, d->position_grad, width);
     if (d_inputs) t->ops->copy(t, rows * width, dx, d_inputs);

@@ -26,6 +26,7 @@ static const rot_decoder_family families[] = {
         .model_type = "qwen3",
         .qk_norm = true,
         .keys = LLAMA_KEYS,
+        .dropouts = {.attention = "attention_dropout"},
         .head_dim = 128,
         .prefixes = {"model."},
         LLAMA_NAMES,
@@ -37,6 +38,7 @@ static const rot_decoder_family families[] = {
         .text = "text_config",
         .qk_norm = true,
         .keys = LLAMA_KEYS,
+        .dropouts = {.attention = "attention_dropout"},
         .head_dim = 128,
         .prefixes = {"model.language_model.", "language_model.model.", "model."},
         LLAMA_NAMES,
@@ -46,6 +48,7 @@ static const rot_decoder_family families[] = {
     {
         .model_type = "llama",
         .keys = LLAMA_KEYS,
+        .dropouts = {.attention = "attention_dropout"},
         .prefixes = {"model."},
         LLAMA_NAMES,
     },
@@ -59,6 +62,7 @@ static const rot_decoder_family families[] = {
         .tied = true,
         .keys = {"n_embd", "n_layer", "n_head", NULL, NULL, "n_inner", "n_positions",
                  "layer_norm_epsilon", "activation_function", "gelu_new"},
+        .dropouts = {"embd_pdrop", "attn_pdrop", "resid_pdrop", 0.1},
         .prefixes = {"transformer.", ""},
         .embedding = "wte",
         .position_table = "wpe",
@@ -197,6 +201,27 @@ static int read_sizes(const json_t *text, const char *path, const rot_decoder_fa
     return read_flag(text, "mlp_bias", f->biases, &shape->mlp_bias, path, err);
 }
 
+static int read_dropout(const json_t *text, const char *key, double fallback, double *out,
+                        const char *path, rot_err *err)
+{
+    const json_t *value = key ? json_object_get(text, key) : NULL;
+    *out = key ? fallback : 0;
+    if (!value || json_is_null(value)) return 0;
+    *out = json_number_value(value);
+    if (!json_is_number(value) || !(*out >= 0 && *out < 1))
+        ROT_FAIL(err, ROT_ERR_FORMAT, "%s: '%s' is no number in [0, 1)", path, key);
+    return 0;
+}
+
+static int read_dropouts(const json_t *text, const char *path, const rot_decoder_family *f,
+                         rot_decoder_shape *s, rot_err *err)
+{
+    double other = f->dropouts.fallback;
+    ROT_TRY(read_dropout(text, f->dropouts.embedding, other, &s->embedding_dropout, path, err));
+    ROT_TRY(read_dropout(text, f->dropouts.attention, other, &s->attention_dropout, path, err));
+    return read_dropout(text, f->dropouts.residual, other, &s->residual_dropout, path, err);
+}
+
 // An id, a list of ids, or nothing; ids of the root before those of the text model.
 static void read_ids(const json_t *object, rot_decoder_info *info)
 {
@@ -243,6 +268,7 @@ int rot_decoder_read_config(const char *dir, json_t **config, const rot_decoder_
     snprintf(shape->info.model_type, sizeof shape->info.model_type, "%s", f->model_type);
     ROT_GO(refuse(text, path, err));
     ROT_GO(read_sizes(text, path, f, shape, err));
+    ROT_GO(read_dropouts(text, path, f, shape, err));
     if (!f->learned_positions) ROT_GO(read_rope(text, path, shape, err));
     bool tied;
     ROT_GO(read_flag(root, "tie_word_embeddings", f->tied, &tied, path, err));
@@ -256,6 +282,17 @@ done:
         *config = NULL;
     }
     return rc;
+}
+
+int rot_decoder_read_vocab(const char *dir, int32_t *vocab, rot_err *err)
+{
+    json_t *config;
+    const rot_decoder_family *family;
+    rot_decoder_shape shape;
+    ROT_TRY(rot_decoder_read_config(dir, &config, &family, &shape, err));
+    json_decref(config);
+    *vocab = shape.info.vocab;
+    return 0;
 }
 
 void rot_decoder_frequencies(const rot_decoder_shape *shape, float *inverse_frequencies)

@@ -25,6 +25,12 @@ typedef struct rot_decoder_family {
         const char *d, *layers, *heads, *kv_heads, *head_dim, *mlp_width, *positions, *eps, *act;
         const char *act_value;
     } keys;
+    // Of config.json: what is dropped of the sum of embeddings, of attention's weights, of what
+    // attention and MLP add; and what they are where it does not say.
+    struct {
+        const char *embedding, *attention, *residual;
+        double fallback;
+    } dropouts;
     int64_t head_dim; // where config.json does not say; 0: d / heads
 
     // Tensors: prefix + name, prefix + layer number + name; a module's parameters are its name +
@@ -41,12 +47,15 @@ typedef struct rot_decoder_shape {
     bool attention_bias, mlp_bias;
     // rope_scaling of Llama 3; factor 0: none
     double factor, low_freq_factor, high_freq_factor, original_positions;
+    double embedding_dropout, attention_dropout, residual_dropout;
 } rot_decoder_shape;
 
 // Reads DIR/config.json and, where it is, DIR/generation_config.json; *config is the former, to be
 // released with json_decref. ROT_ERR_UNSUPPORTED: another model_type, or a setting that we lack.
 int rot_decoder_read_config(const char *dir, json_t **config, const rot_decoder_family **family,
                             rot_decoder_shape *shape, rot_err *err);
+// vocab_size alone: rows of the embedding.
+int rot_decoder_read_vocab(const char *dir, int32_t *vocab, rot_err *err);
 // inverse_frequencies (head_dim / 2): what a position is multiplied with, in the float32 arithmetic
 // of transformers' modeling_rope_utils.py.
 void rot_decoder_frequencies(const rot_decoder_shape *shape, float *inverse_frequencies);

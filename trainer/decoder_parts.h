@@ -67,7 +67,7 @@ struct rot_decoder {
     json_t *config;
     char *dir;
     const char *prefix; // of the tensors in the file
-    bool train_all, train_embedding, checkpointing;
+    bool train_all, train_embedding, checkpointing, dropout;
     uint32_t extra_rows;
     rot_lora_options lora; // targets copied
     size_t n_lora;
@@ -113,6 +113,11 @@ typedef struct rot_block_work {
     float *cosines, *sines;     // (rows, head_dim / 2)
 } rot_block_work;
 
+// Names of draws within a layer, behind those of adapters (lora.name).
+typedef enum rot_drop {
+    ROT_DROP_EMBEDDING = 16, ROT_DROP_ATTENTION, ROT_DROP_RESIDUAL, ROT_DROP_MLP
+} rot_drop;
+
 // One pass over rows of n sequences.
 typedef struct rot_pass {
     size_t rows;
@@ -124,6 +129,10 @@ typedef struct rot_pass {
     rot_block_work work;
 } rot_pass;
 
+// decoder_block.c: y = dropout(x), or is added to, rows of d; x may be y. False: nothing is dropped
+// in this pass, and y stays.
+bool rot_decoder_drop(const rot_decoder *decoder, const rot_pass *pass, int64_t layer,
+                      rot_drop drop, double p, const float *x, bool add, float *y);
 // decoder_load.c
 int rot_decoder_load(rot_decoder *decoder, rot_err *err);
 // decoder_block.c. k, v: the cache of the layer. `again`: the cache has the rows already. `next`

@@ -59,17 +59,6 @@ static int folder_of(const char *given, const char *head, const char *name, char
     return 0;
 }
 
-static int vocab_of(const char *checkpoint, int32_t *vocab, rot_err *err)
-{
-    json_t *json;
-    const rot_decoder_family *family;
-    rot_decoder_shape shape;
-    ROT_TRY(rot_decoder_read_config(checkpoint, &json, &family, &shape, err));
-    json_decref(json);
-    *vocab = shape.info.vocab;
-    return 0;
-}
-
 // The marks' ids, as training numbers them: tokens of their names, else behind the tokenizer's.
 static int find_marks(rot_generator *g, rot_err *err)
 {
@@ -137,7 +126,7 @@ static int open_decoder(rot_generator *g, rot_err *err)
     const char *checkpoint = g->checkpoint, *adapter = g->adapter[0] ? g->adapter : NULL;
     rot_decoder_options d = rot_decoder_options_default();
     int32_t vocab;
-    ROT_TRY(vocab_of(checkpoint, &vocab, err));
+    ROT_TRY(rot_decoder_read_vocab(checkpoint, &vocab, err));
     int32_t needed = g->end > g->thought ? g->end + 1 : g->thought + 1;
     if (needed > vocab && o->method != ROT_GENERATE_ROT && !adapter)
         ROT_FAIL(err, ROT_ERR_USAGE,

@@ -98,6 +98,9 @@ struct rot_method {
     uint64_t n_samples[2]; // by rot_which; 0 without validation
 };
 
+// How a method opens the decoder: what model.* and lora.* say.
+rot_decoder_options rot_method_decoder_options(const rot_train_config *config, int threads);
+
 int rot_method_open(const rot_train_config *config, int threads, rot_method **out, rot_err *err);
 void rot_method_close(rot_method **method);
 

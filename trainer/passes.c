@@ -212,7 +212,8 @@ static int prepare(batch *b, bool latent, bool train, rot_err *err)
 }
 
 int rot_passes_run(rot_decoder *decoder, const rot_sequence *sequences, size_t n, bool latent,
-                   bool train, float weight, rot_passes_loss *out, rot_err *err)
+                   bool train, float weight, uint64_t seed, const uint64_t *keys,
+                   rot_passes_loss *out, rot_err *err)
 {
     *out = (rot_passes_loss){.not_finite = -1};
     if (n == 0) return 0;
@@ -224,6 +225,7 @@ int rot_passes_run(rot_decoder *decoder, const rot_sequence *sequences, size_t n
                .counts = rot_calloc(n, sizeof *b.counts)};
     int code = b.begins && b.counts ? prepare(&b, latent, train, err)
                                     : rot_no_memory(err, n * sizeof *b.begins, "a batch");
+    if (code == 0) rot_context_dropout(b.context, seed, keys);
     if (code == 0) code = run(&b, train, weight, out, err);
     rot_context_close(&b.context);
     void *all[] = {b.begins, b.counts, b.rows, b.grads, b.packed, b.hidden};

@@ -12,10 +12,11 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "encoder/json.h"
+#include "trainer/decoder_family.h"
 
 enum { PATH_BYTES = 4096, EXTRA_PARAMS = 4 }; // the two rows, the two log-variances
 // Names of sequences of random numbers beneath config->seed.
-enum { DRAW_HEAD = 100, DRAW_ROWS, DRAW_LORA };
+enum { DRAW_HEAD = 100, DRAW_ROWS };
 
 static const char *const loss_names[] = {"vision_loss", "lm_loss", NULL};
 
@@ -30,41 +31,15 @@ static int open_tokenizer(rot_method_rot *m, rot_err *err)
     return rot_tokenizer_layout_tokens(m->tokenizer, ROT_LAYOUT_ROT, &m->tokens, err);
 }
 
-// Rows of the embedding, as config.json says.
-static int read_vocab(const char *checkpoint, int64_t *vocab, rot_err *err)
-{
-    char path[PATH_BYTES];
-    json_t *file = NULL;
-    ROT_TRY(rot_fs_join(path, sizeof path, checkpoint, "config.json", err));
-    ROT_TRY(rot_json_read(path, false, &file, err));
-    const json_t *text = json_object_get(file, "text_config");
-    int rc = rot_json_int(json_is_object(text) ? text : file, "vocab_size", 1, INT32_MAX, NULL,
-                          vocab, path, err);
-    json_decref(file);
-    return rc;
-}
-
 static int open_decoder(rot_method_rot *m, int threads, rot_err *err)
 {
     const rot_train_config *c = m->config;
-    int64_t vocab, needed = m->tokens.img_end;
-    ROT_TRY(read_vocab(c->checkpoint, &vocab, err));
+    int32_t vocab, needed = m->tokens.img_end;
+    ROT_TRY(rot_decoder_read_vocab(c->checkpoint, &vocab, err));
     if (m->tokens.img_begin > needed) needed = m->tokens.img_begin;
     if (m->tokens.img > needed) needed = m->tokens.img;
-    rot_decoder_options o = rot_decoder_options_default();
-    o.checkpoint = c->checkpoint;
-    o.adapter = c->adapter;
-    o.backend = c->backend;
-    o.precision = c->precision ? ROT_PRECISION_BF16 : ROT_PRECISION_F32;
-    o.threads = threads;
-    o.train_all = c->tuning == ROT_TUNE_FULL;
-    o.train_embedding = c->tuning == ROT_TUNE_FULL;
-    o.checkpointing = c->checkpointing;
+    rot_decoder_options o = rot_method_decoder_options(c, threads);
     o.extra_rows = needed >= vocab ? (uint32_t)(needed + 1 - vocab) : 0;
-    o.lora = (rot_lora_options){0};
-    if (c->tuning == ROT_TUNE_LORA)
-        o.lora = (rot_lora_options){c->adapter ? 0 : c->lora_r, c->lora_alpha, c->lora_dropout,
-                                    c->lora_targets, rot_random_key(c->seed, DRAW_LORA)};
     ROT_TRY(rot_decoder_open(&o, &m->base.decoder, err));
     return rot_train_open(c->backend, o.precision, threads, &m->train, err);
 }

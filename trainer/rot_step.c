@@ -134,7 +134,7 @@ static int open_context(step *s, uint64_t pass, rot_context **out, rot_err *err)
     for (size_t i = 0; i < e->n; i++)
         s->counts[i] = e->list[i].n_question + e->list[i].k + e->list[i].n_answer;
     ROT_TRY(rot_context_open(s->m->base.decoder, e->n, s->counts, s->batch->backward, out, err));
-    if (!s->batch->backward || c->tuning != ROT_TUNE_LORA || c->lora_dropout == 0) return 0;
+    if (!s->batch->backward) return 0;
     uint64_t epoch = rot_random_key(rot_random_key(c->seed, pass), s->batch->epoch);
     for (size_t i = 0; i < e->n; i++) keys[i] = rot_random_key(epoch, e->list[i].sample);
     rot_context_dropout(*out, c->seed, keys);

@@ -6,12 +6,15 @@
 #include "base/err.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "base/str.h"
 #include "trainer/chain.h"
 #include "trainer/decoder_family.h"
 #include "trainer/thoughts_method.h"
 #include "trainer/passes.h"
 #include "trainer/thought_tokens.h"
+
+enum { DRAW_DROPOUT = 100 }; // a sequence of random numbers beneath config->seed
 
 typedef struct thoughts {
     rot_method base;
@@ -23,6 +26,7 @@ typedef struct thoughts {
     rot_method_param *params;
     uint32_t *lengths;
     rot_sequence *sequences; // of the micro-batch
+    uint64_t *keys;          // of dropout
     size_t n_sequences;
     uint64_t batches_per_epoch; // for iCoT's place within an epoch
 } thoughts;
@@ -64,34 +68,13 @@ static void options_of(const rot_train_config *c, rot_thoughts_options *out)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static int rows_of(const char *checkpoint, int32_t *rows, rot_err *err)
-{
-    json_t *json;
-    const rot_decoder_family *family;
-    rot_decoder_shape shape;
-    ROT_TRY(rot_decoder_read_config(checkpoint, &json, &family, &shape, err));
-    json_decref(json);
-    *rows = shape.info.vocab;
-    return 0;
-}
-
 static int open_decoder(thoughts *t, const rot_tokenizer *tokenizer, int threads, rot_err *err)
 {
     const rot_train_config *c = t->config;
-    rot_decoder_options o = rot_decoder_options_default();
-    o.checkpoint = c->checkpoint;
-    o.adapter = c->adapter;
-    o.backend = c->backend;
-    o.precision = c->precision ? ROT_PRECISION_BF16 : ROT_PRECISION_F32;
-    o.threads = threads;
-    o.train_all = c->tuning == ROT_TUNE_FULL;
-    o.checkpointing = c->checkpointing;
+    rot_decoder_options o = rot_method_decoder_options(c, threads);
     bool marked = t->options.kind != ROT_THOUGHTS_NONE;
-    if (c->tuning == ROT_TUNE_LORA)
-        o.lora =
-            (rot_lora_options){c->lora_r, c->lora_alpha, c->lora_dropout, c->lora_targets, c->seed};
     int32_t rows;
-    ROT_TRY(rows_of(c->checkpoint, &rows, err));
+    ROT_TRY(rot_decoder_read_vocab(c->checkpoint, &rows, err));
     if (rot_tokenizer_size(tokenizer) > rows)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: the tokenizer has %d tokens, the model %d rows",
                  c->checkpoint, rot_tokenizer_size(tokenizer), rows);
@@ -152,6 +135,7 @@ static void close_thoughts(rot_method *method)
     thoughts *t = of(method);
     for (size_t i = 0; i < t->n_sequences; i++) rot_sequence_free(&t->sequences[i]);
     rot_free(t->sequences);
+    rot_free(t->keys);
     rot_free(t->lengths);
     rot_free(t->params);
     for (int i = 0; i < 2; i++) {
@@ -241,9 +225,13 @@ static int build_sequences(thoughts *t, const rot_micro_batch *b, rot_err *err)
         memset(more + t->n_sequences, 0, (b->n - t->n_sequences) * sizeof *more);
         t->sequences = more;
         t->n_sequences = b->n;
+        rot_free(t->keys);
+        t->keys = rot_malloc(b->n * sizeof *t->keys);
+        if (!t->keys) return rot_no_memory(err, b->n * sizeof *t->keys, "a batch");
     }
     int32_t positions = rot_decoder_get_info(t->base.decoder)->positions;
     int64_t epoch = epoch_of(t, b->epoch);
+    uint64_t draws = rot_random_key(rot_random_key(t->config->seed, DRAW_DROPOUT), (uint64_t)epoch);
     // Validation reads what training reads at the beginning of the epoch, nothing at random.
     bool training = b->which == ROT_TRAIN_SPLIT;
     double at = training ? (double)b->index / (double)t->batches_per_epoch : 0.0;
@@ -251,6 +239,7 @@ static int build_sequences(thoughts *t, const rot_micro_batch *b, rot_err *err)
     if (!training) options.uniform = options.smoothing = 0.0;
     for (size_t i = 0; i < b->n; i++) {
         rot_chain chain = rot_chains_get(t->chains[b->which], b->samples[i]);
+        t->keys[i] = rot_random_key(draws, b->samples[i]);
         ROT_TRY(rot_thoughts_train(&options, &t->tokens, &chain, b->samples[i], epoch,
                                    rot_thoughts_stage(&options, epoch, at), &t->sequences[i], err));
         if (t->sequences[i].n <= (size_t)positions) continue;
@@ -269,7 +258,8 @@ static int run(rot_method *method, const rot_micro_batch *b, rot_method_losses *
     bool latent = t->options.kind == ROT_THOUGHTS_LATENT;
     rot_passes_loss loss;
     ROT_TRY(rot_passes_run(t->base.decoder, t->sequences, b->n, latent, b->backward,
-                           (float)b->weight, &loss, err));
+                           (float)b->weight, t->config->seed, b->backward ? t->keys : NULL, &loss,
+                           err));
     if (loss.not_finite >= 0)
         return sample_error(t, b, (size_t)loss.not_finite, "its loss is not finite", err);
     out->tokens = (uint64_t)loss.n_tokens;

@@ -89,7 +89,7 @@ typedef struct rot_train_config {
     const char *checkpoint, *adapter; // folders; adapter: a PEFT adapter to begin with, or NULL
     int precision;                    // 0: f32, 1: bf16
     const char *backend;
-    bool checkpointing;
+    bool checkpointing, dropout;
     rot_train_tuning tuning;
     // lora.*
     int lora_r;

@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include "base/err.h"
+#include "base/random.h"
 #include "kernels/train/host.h"
 
 enum { TASK_ROWS = 16 };
@@ -21,12 +22,19 @@ static size_t longest(const rot_train_attention *s)
     return n;
 }
 
+rot_train_mask rot_train_mask_of(const rot_train_attention *s, size_t row, size_t head)
+{
+    if (!s->keys) return (rot_train_mask){0};
+    return (rot_train_mask){rot_random_key(s->keys[row], head), (uint32_t)(s->dropout * 0x1p32),
+                            (float)(1 / (1 - s->dropout))};
+}
+
 static rot_train_keys keys_of(const rot_train_attention *s, size_t sequence, size_t kv_head,
                               const float *k, const float *v)
 {
     size_t stride = s->kv_heads * s->head_dim;
     size_t at = s->base[sequence] * stride + kv_head * s->head_dim;
-    return (rot_train_keys){k + at, v + at, stride, 0, s->head_dim, s->scale};
+    return (rot_train_keys){k + at, v + at, stride, 0, s->head_dim, s->scale, {0}};
 }
 
 int rot_train_attention_forward(rot_train *train, const rot_train_attention *s, const float *q,
@@ -60,6 +68,7 @@ int rot_train_attention_forward(rot_train *train, const rot_train_attention *s, 
         for (size_t j = w->from; j < w->to; j++) {
             size_t row = starts[i] + j, at = (row * s->heads + w->head) * s->head_dim;
             keys.n = (size_t)s->past[w->sequence] + j + 1;
+            keys.mask = rot_train_mask_of(s, row, w->head);
             lse[row * s->heads + w->head] = rows->attend(&keys, q + at, mine, out + at);
         }
     }
@@ -85,6 +94,7 @@ int rot_train_attention_backward(rot_train *train, const rot_train_attention *s,
                 for (size_t j = 0; j < (size_t)s->counts[i]; j++) {
                     size_t row = starts[i] + j, q_at = (row * s->heads + h) * s->head_dim;
                     keys.n = (size_t)s->past[i] + j + 1;
+                    keys.mask = rot_train_mask_of(s, row, h);
                     rows->attend_back(&keys, (size_t)first[i], q + q_at, out + q_at,
                                       lse[row * s->heads + h], dout + q_at, dq + q_at, dk + at,
                                       dv + at);

@@ -56,6 +56,13 @@ static void times_rows(const view *w, const float *a, size_t a_row, size_t a_ste
                                          NULL, a_row, a_step, b_row, ldc, out + c, add});
 }
 
+// x times the mask of a row's weights.
+static void mask(const view *w, size_t row, size_t head, size_t n, float *x)
+{
+    rot_train_mask m = rot_train_mask_of(w->shape, row, head);
+    if (m.limit) w->rows->dropout(n, m.key, m.limit, m.factor, x, false, x);
+}
+
 static void forward_block(const view *w, size_t head, size_t from, size_t to, const float *q,
                           float *scores, float *out, float *lse)
 {
@@ -67,6 +74,7 @@ static void forward_block(const view *w, size_t head, size_t from, size_t to, co
         size_t seen = w->past + from + i + 1;
         float *s = scores + i * w->ld;
         sums[i] = w->rows->soften(seen, w->shape->scale, s, &lse[(row + i) * heads + head]);
+        mask(w, row + i, head, seen, s);
         memset(s + seen, 0, (n - seen) * sizeof *s);
     }
     times_rows(w, scores, w->ld, 1, m, n, w->v, w->kv_stride, out + at, w->q_stride, false);
@@ -179,7 +187,9 @@ static void backward_block(const view *w, const back *g, size_t head, size_t fro
         float *p = g->scores + i * w->ld, *ds = g->dscores + i * w->ld;
         float delta = w->rows->dot(dim, g->dout + here, g->out + here);
         w->rows->resoften(seen, scale, g->lse[(row + i) * heads + head], p);
+        mask(w, row + i, head, seen, ds);
         w->rows->soften_back(seen, scale, delta, p, ds);
+        mask(w, row + i, head, seen, p);
         memset(p + seen, 0, (n - seen) * sizeof *p);
         memset(ds + seen, 0, (n - seen) * sizeof *ds);
     }

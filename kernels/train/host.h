@@ -25,7 +25,8 @@ int rot_train_host_new(size_t size, const rot_cpu *cpu, const rot_train_rows *ro
                        const rot_train_ops *ops, const char *identity, rot_train **out,
                        rot_err *err);
 
-// attention.c
+// attention.c. The mask of the weights of query row r, head h.
+rot_train_mask rot_train_mask_of(const rot_train_attention *shape, size_t row, size_t head);
 int rot_train_attention_forward(rot_train *train, const rot_train_attention *shape, const float *q,
                                 const float *k, const float *v, float *out, float *lse,
                                 rot_err *err);

@@ -10,11 +10,19 @@
 
 #include "kernels/train.h"
 
+// Which elements of a row dropout keeps, and times what; limit 0: all, as they are.
+typedef struct rot_train_mask {
+    uint64_t key;
+    uint32_t limit;
+    float factor;
+} rot_train_mask;
+
 // Keys and values of one key head of one sequence: row j at k + j * stride.
 typedef struct rot_train_keys {
     const float *k, *v;
     size_t stride, n, head_dim;
     float scale;
+    rot_train_mask mask; // of the query's weights
 } rot_train_keys;
 
 typedef struct rot_train_rows {

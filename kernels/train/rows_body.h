@@ -204,6 +204,21 @@ ROT_INLINE float largest(size_t n, const float *x)
     return rot_vmax_all(top);
 }
 
+// Element i is kept if bits 32 (i mod 2) .. of draw i / 2 of the key are not below `limit`.
+ROT_INLINE bool is_kept(uint64_t key, size_t i, uint32_t limit)
+{
+    return (uint32_t)(rot_random_at(key, i / 2) >> (i % 2 * 32)) >= limit;
+}
+
+FN void dropout(size_t n, uint64_t key, uint32_t limit, float factor, const float *x, bool add_to,
+                float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        float kept = is_kept(key, i, limit) ? x[i] * factor : 0.0f;
+        y[i] = add_to ? y[i] + kept : kept;
+    }
+}
+
 FN float attend(const rot_train_keys *keys, const float *q, float *scores, float *out)
 {
     size_t d = keys->head_dim;
@@ -211,6 +226,8 @@ FN float attend(const rot_train_keys *keys, const float *q, float *scores, float
         scores[j] = dot(d, q, keys->k + j * keys->stride) * keys->scale;
     float top = largest(keys->n, scores), sum = exponentials(keys->n, top, scores);
     float inv = 1.0f / sum;
+    const rot_train_mask *w = &keys->mask;
+    if (w->limit) dropout(keys->n, w->key, w->limit, w->factor, scores, false, scores);
     EACH(d)
     {
         rot_v16f o = {0};
@@ -221,22 +238,25 @@ FN float attend(const rot_train_keys *keys, const float *q, float *scores, float
     return top + logf(sum);
 }
 
-// p = exp(score - lse), D = dout . out: dv += p dout, ds = p (dout . v - D) scale, dq += ds k,
-// dk += ds q (Dao et al. 2022, appendix B.4)
+// p = exp(score - lse), D = dout . out: dv += m p dout, ds = p (m dout . v - D) scale, dq += ds k,
+// dk += ds q, m the mask (Dao et al. 2022, appendix B.4)
 FN void attend_back(const rot_train_keys *keys, size_t first, const float *q, const float *out,
                     float lse, const float *dout, float *dq, float *dk, float *dv)
 {
     size_t d = keys->head_dim;
     float delta = dot(d, dout, out);
+    const rot_train_mask *w = &keys->mask;
     EACH(d) store(dq + i, (rot_v16f){0}, m);
     for (size_t j = 0; j < keys->n; j++) {
         const float *k = keys->k + j * keys->stride, *v = keys->v + j * keys->stride;
         rot_v16f e = rot_vexp(rot_vset(dot(d, q, k) * keys->scale - lse));
-        float p = e[0], ds = p * (dot(d, dout, v) - delta) * keys->scale;
+        float p = e[0], kept = 1.0f;
+        if (w->limit) kept = is_kept(w->key, j, w->limit) ? w->factor : 0.0f;
+        float ds = p * (kept * dot(d, dout, v) - delta) * keys->scale;
         axpy(d, ds, k, dq);
         if (j < first) continue;
         axpy(d, ds, q, dk + j * keys->stride);
-        axpy(d, p, dout, dv + j * keys->stride);
+        axpy(d, kept * p, dout, dv + j * keys->stride);
     }
 }
 
@@ -277,17 +297,6 @@ FN float cross_entropy(size_t n, size_t label, bool gradient, float weight, floa
     EACH(n) store(logits + i, load(logits + i, m) * factor, m);
     logits[label] -= weight;
     return top + logf(sum) - at_label;
-}
-
-// Element i is kept if bits 32 (i mod 2) .. of draw i / 2 of the key are not below `limit`.
-FN void dropout(size_t n, uint64_t key, uint32_t limit, float factor, const float *x, bool add_to,
-                float *y)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint32_t draw = (uint32_t)(rot_random_at(key, i / 2) >> (i % 2 * 32));
-        float kept = draw >= limit ? x[i] * factor : 0.0f;
-        y[i] = add_to ? y[i] + kept : kept;
-    }
 }
 
 FN void adamw(const rot_train_adamw *o, size_t n, float *value, const float *grad, float *mean,

@@ -6,6 +6,8 @@
 export OMP_NUM_THREADS=1
 
 rotoscope init-model --arch gpt2-tiny --width 32 --heads 2 --mlp 48 --depth 1 -q lm || exit 1
+sed -i 's/_pdrop": 0.0/_pdrop": 0.1/' lm/config.json # as GPT-2 has it
+[ "$(grep -c '_pdrop": 0.1' lm/config.json)" = 3 ] || fail "not three dropouts"
 rotoscope init-data --like arithmetic --rows 12 --seed 1 -o rows.txt || exit 1
 cat >store.yaml <<END
 name: d
@@ -49,6 +51,14 @@ tokens() { # tokens RUN EPOCH: supervised in it
 # The same seed gives the same bits, whatever the threads.
 expect 0 "" rotoscope train -q --threads 2 -c train.yaml --set method=coconut --set out=two
 cmp -s coconut/last/state.safetensors two/last/state.safetensors || fail "two threads give other bits"
+# Dropouts are the config's, the adapter's beside them.
+expect 0 "" train --set method=coconut --set out=whole --set model.dropout=false
+cmp -s coconut/last/state.safetensors whole/last/state.safetensors && fail "the model's dropout changes nothing"
+adapt="--set method=cot --set model.tuning=lora --set model.dropout=false"
+expect 0 "" train $adapt --set lora.targets=c_attn --set lora.r=4 --set out=lora
+expect 0 "" train $adapt --set lora.targets=c_attn --set lora.r=4 --set out=undropped --set lora.dropout=0
+cmp -s lora/last/state.safetensors undropped/last/state.safetensors && fail "the adapter's dropout changes nothing"
+expect 0 "" train $adapt --set model.adapter=lora/last/adapter --set out=onward --set train.max_steps=1
 # What was trained goes on, and answers; its tokens are in the tokenizer now.
 expect 0 "" train --set out=next --set model.checkpoint=coconut/last/model --set train.max_steps=1
 expect 0 "12 of 12" rotoscope generate --threads 1 -m coconut/last/model --method coconut --latents 6 -f gsm8k-aug rows.txt \

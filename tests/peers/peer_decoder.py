@@ -21,7 +21,8 @@ class Lora(C.Structure):
 class Options(C.Structure):
     _fields_ = [("size", C.c_size_t), ("checkpoint", C.c_char_p), ("adapter", C.c_char_p), ("backend", C.c_char_p),
                 ("precision", C.c_int), ("threads", C.c_int), ("train_all", C.c_bool), ("train_embedding", C.c_bool),
-                ("lora", Lora), ("checkpointing", C.c_bool), ("extra_rows", C.c_uint32)]
+                ("lora", Lora), ("checkpointing", C.c_bool), ("dropout", C.c_bool),
+                ("extra_rows", C.c_uint32)]
 
 
 class Info(C.Structure):

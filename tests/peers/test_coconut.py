@@ -30,7 +30,7 @@ def make_sample(rng, thoughts):
     return head + rest, [-1] * len(head) + rest, len(question) + 1
 
 
-def run_passes(decoder, samples, thoughts, latent=True, train=True, weight=1.0):
+def run_passes(decoder, samples, thoughts, latent=True, train=True, weight=1.0, seed=0, keys=None):
     keep, sequences = [], (Sequence * len(samples))()
     for s, (ids, labels, first), n in zip(sequences, samples, thoughts):
         keep += [np.asarray(ids, np.int32), np.asarray(labels, np.int32)]
@@ -38,7 +38,7 @@ def run_passes(decoder, samples, thoughts, latent=True, train=True, weight=1.0):
         s.n, s.first, s.n_thoughts = len(ids), first, n
     out = Loss()
     decoder.call("rot_passes_run", decoder.handle, sequences, C.c_size_t(len(samples)), C.c_bool(latent),
-                 C.c_bool(train), C.c_float(weight), C.byref(out))
+                 C.c_bool(train), C.c_float(weight), C.c_uint64(seed), keys, C.byref(out))
     return out
 
 

@@ -270,6 +270,106 @@ def test_a_target_that_no_linear_has_is_refused(checkpoints):
         Decoder(path, lora=dict(LORA, targets="q_proj,v_porj"))
 
 
+M64 = (1 << 64) - 1
+
+
+def random_key(key, name):
+    """base/random.h, again."""
+    def mix(z):
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9 & M64
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb & M64
+        return z ^ (z >> 31)
+    return mix(mix(key + 0x9e3779b97f4a7c15 & M64) ^ (name + 1) * 0xd1342543de82ef95 & M64)
+
+
+def draws(key, n):
+    """The first n 32-bit draws of a key: two of each 64 bits."""
+    z = np.uint64(key) + np.arange((n + 1) // 2, dtype=np.uint64) * np.uint64(0x9e3779b97f4a7c15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xbf58476d1ce4e5b9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94d049bb133111eb)
+    z ^= z >> np.uint64(31)
+    return np.stack([z & np.uint64(0xffffffff), z >> np.uint64(32)], 1).reshape(-1)[:n]
+
+
+def mask(keys, width, p):
+    kept = np.stack([draws(k, width) >= int(p * 2**32) for k in keys])
+    assert not 0.1 < p or abs(kept.mean() - (1 - p)) < 5 * (p / kept.size) ** 0.5
+    return torch.from_numpy(kept.astype(np.float32) / np.float32(1 - p))
+
+
+class Masks:
+    """torch.nn.functional.dropout with our masks, in the order in which a decoder asks for them."""
+
+    def __init__(self, model, seed, sequence):
+        self.queue, self.rows = [], [random_key(random_key(seed, sequence), i) for i in range(21)]
+        c = model.config
+        if c.model_type != "gpt2":
+            for layer in range(c.num_hidden_layers):
+                self.attention(layer, c.num_attention_heads, c.attention_dropout)
+            return
+        self.wide(c.n_layer, 16, c.n_embd, c.embd_pdrop)
+        for layer in range(c.n_layer):
+            self.attention(layer, c.n_head, c.attn_pdrop)
+            self.wide(layer, 18, c.n_embd, c.resid_pdrop)
+            self.wide(layer, 19, c.n_embd, c.resid_pdrop)
+
+    def keys(self, layer, name):
+        return [random_key(random_key(r, layer), name) for r in self.rows]
+
+    def wide(self, layer, name, width, p):
+        self.queue.append(mask(self.keys(layer, name), width, p))
+
+    def attention(self, layer, heads, p):
+        keys = self.keys(layer, 17)
+        self.queue.append(torch.stack([mask([random_key(k, h) for k in keys], len(keys), p) for h in range(heads)]))
+
+    def __call__(self, x, p=0.5, training=True, inplace=False):
+        return x * self.queue.pop(0).reshape(x.shape) if training and p else x
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen3", "llama"])
+@pytest.mark.parametrize("backend, checkpointing", [("auto", False), ("auto", True), ("ref", False)])
+def test_the_models_own_dropout_equals_transformers(tmp_path, monkeypatch, family, backend, checkpointing):
+    model = make_model(family)
+    if family == "gpt2":
+        model.config.embd_pdrop, model.config.attn_pdrop, model.config.resid_pdrop = 0.2, 0.3, 0.15
+    else:
+        model.config.attention_dropout = 0.3
+    model.save_pretrained(tmp_path)
+    model = type(model).from_pretrained(tmp_path, attn_implementation="eager").train()
+    ids, labels = draw_ids(21, 3), draw_ids(21, 4)
+    weights = np.random.default_rng(5).random(21).astype(np.float32)
+    decoder = Decoder(tmp_path, train_all=True, backend=backend, checkpointing=checkpointing, dropout=True)
+    losses, d_rows = gradients(decoder, ids, labels, weights, ((0, 9), (9, None)), (9, [77]))
+    masks = Masks(model, 9, 77)
+    monkeypatch.setattr(torch.nn.functional, "dropout", masks)
+    rows = torch_embed(model, ids).detach().requires_grad_()
+    loss, want_losses = torch_loss(model, rows, labels, weights)
+    loss.backward()
+    assert not masks.queue
+    assert rel(losses, want_losses.detach()) <= 1e-5
+    assert rel(d_rows, rows.grad) <= 1e-4
+    want = dict(model.named_parameters())
+    for name, (_, grad) in decoder.params().items():
+        if "embed" in name or "wte" in name:  # ours has the looked up rows' too
+            continue
+        assert rel(grad, want[name].grad) <= 1e-4, name
+    off = Decoder(tmp_path, train_all=True, backend=backend)  # what is not asked for
+    assert rel(gradients(off, ids, labels, weights, dropout=(9, [77]))[0], losses) > 1e-3
+    assert np.array_equal(gradients(off, ids, labels, weights, dropout=(9, [77]))[0],
+                          gradients(off, ids, labels, weights)[0])
+    off.close()
+    decoder.close()
+
+
+def test_a_dropout_that_is_none_is_refused(checkpoints, tmp_path):
+    make_model("gpt2").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(dict(config, attn_pdrop=1.0)))
+    with pytest.raises(Failed, match="'attn_pdrop' is no number in"):
+        Decoder(tmp_path)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_dropout_has_the_same_masks_forward_and_backward(checkpoints, checkpointing):
     path, _ = checkpoints("qwen3")

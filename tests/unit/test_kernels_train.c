@@ -3,6 +3,7 @@
 // threads; nothing written outside; failing allocations.
 #include "test_kernels.h"
 
+#include "base/random.h"
 #include "kernels/train.h"
 
 static const struct train_subject {
@@ -321,6 +322,11 @@ typedef struct attention_case {
     size_t rows, cache; // of q; of the cache
 } attention_case;
 
+static double kept(uint64_t key, size_t i, double p)
+{
+    return (uint32_t)(rot_random_at(key, i / 2) >> (i % 2 * 32)) >= p * 0x1p32;
+}
+
 // in: q (rows, heads, dim), k, v (cache, kv_heads, dim); out (rows, heads, dim)
 static void attention_formula(const double *in, double *out, const void *shape)
 {
@@ -340,6 +346,8 @@ static void attention_formula(const double *in, double *out, const void *shape)
                     for (size_t e = 0; e < dim; e++) dot += in[at + e] * k[key + x * kv + e];
                     sum += p[x] = exp(dot * a->scale);
                 }
+                for (size_t x = 0; a->keys && x < n; x++)
+                    p[x] *= kept(rot_random_key(a->keys[row], h), x, a->dropout) / (1 - a->dropout);
                 for (size_t e = 0; e < dim; e++) {
                     out[at + e] = 0;
                     for (size_t x = 0; x < n; x++) out[at + e] += p[x] / sum * v[key + x * kv + e];
@@ -379,16 +387,23 @@ static void attention_and_its_gradients(void **state)
     static const size_t base[] = {0, 4, 10, 12}, more_base[] = {0, 9, 12, 24};
     static const int32_t many[] = {53, 2, 0, 0}, zero[] = {1, 3, 0, 0};
     static const size_t many_base[] = {0, 54, 60, 60};
+    uint64_t keys[55];
+    for (uint64_t r = 0; r < 55; r++) keys[r] = rot_random_key(7, r);
     const attention_case cases[] = {
-        {{4, counts, past, base, 4, 2, 6, 0.4f}, 6, 16},
-        {{4, more, more_past, more_base, 2, 1, 20, 0.3f}, 15, 28},
-        {{4, more, more_past, more_base, 2, 2, 36, 0.2f}, 15, 28},
-        {{4, many, zero, many_base, 1, 1, 8, 0.3f}, 55, 60}, // several blocks of queries
+        {{4, counts, past, base, 4, 2, 6, 0.4f, 0, NULL}, 6, 16},
+        {{4, more, more_past, more_base, 2, 1, 20, 0.3f, 0, NULL}, 15, 28},
+        {{4, more, more_past, more_base, 2, 2, 36, 0.2f, 0, NULL}, 15, 28},
+        {{4, many, zero, many_base, 1, 1, 8, 0.3f, 0, NULL}, 55, 60}, // several blocks of queries
     };
     for (int i = 0; i < N_TRAINS; i++) {
         rot_train *t = open_train(i, 2);
-        for (size_t k = 0; t && k < sizeof cases / sizeof *cases; k++)
+        for (size_t k = 0; t && k < sizeof cases / sizeof *cases; k++) {
+            attention_case dropped = cases[k];
+            dropped.a.dropout = 0.3;
+            dropped.a.keys = keys;
             check_attention(t, &cases[k]);
+            check_attention(t, &dropped);
+        }
         rot_train_close(&t);
     }
 }
