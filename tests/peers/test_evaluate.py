@@ -136,6 +136,63 @@ def test_gold_as_prediction(score, shared, name, rotoscope, tmp_path):
     assert boxed["pass_at_1"]["mean"] == 100, [s for s in samples if not s["corrected"]["right"]][:5]
 
 
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def behind_bars(path):
+    return [line.split("||", 1)[1] for line in path.read_text().split("\n") if "||" in line]
+
+
+def chains(path):
+    return [("\n".join(r["steps"] + ["### " + r["answer"]]), r["answer"]) for r in json.loads(path.read_text())]
+
+
+# (solution, gold answer): the answer is a field of its own, or what the set's own mark says it is.
+SOLUTIONS = {
+    "gsm8k/test.jsonl": (1319, lambda p: [(r["answer"], r["answer"].split("#### ")[1]) for r in lines_of(p)]),
+    "gsm8k/train.jsonl": (7473, lambda p: [(r["answer"], r["answer"].split("#### ")[1]) for r in lines_of(p)]),
+    "gsm8k_aug/test.txt": (1319, lambda p: [(t, t.split("#### ")[1]) for t in behind_bars(p)]),
+    "gsm8k_aug/valid.txt": (500, lambda p: [(t, t.split("#### ")[1]) for t in behind_bars(p)]),
+    "gsm8k_aug/train_no_aug.txt": (6973, lambda p: [(t, t.split("#### ")[1]) for t in behind_bars(p)]),
+    "gsm8k_aug/coconut_gsm_test.json": (1319, chains), "gsm8k_aug/coconut_gsm_valid.json": (500, chains),
+    "gsm8k_aug_nl/example_train_processed.jsonl": (6, lambda p: [(r["cot"], r["answer"]) for r in lines_of(p)]),
+    "gsm8k_aug_nl/example_test_processed.jsonl": (2, lambda p: [(r["cot"], r["answer"]) for r in lines_of(p)]),
+    "math500/test.jsonl": (500, lambda p: [(r["solution"], r["answer"]) for r in lines_of(p)]),
+    "prosqa/prosqa_test.json": (500, chains), "prosqa/prosqa_valid.json": (300, chains),
+    "prontoqa/prontoqa_coconut_format_3000.json": (3000, chains),
+}
+
+
+@pytest.mark.parametrize("name", SOLUTIONS)
+def test_gold_solutions_hold_their_answers(score, shared, name):
+    n, read = SOLUTIONS[name]
+    rows = read(shared / "data" / name)
+    assert len(rows) == n
+    _, samples = score([{"id": i, "prediction": p, "answer": a} for i, (p, a) in enumerate(rows)])
+    assert not [(r, s["corrected"]) for r, s in zip(rows, samples) if not s["corrected"]["right"]]
+
+
+@pytest.mark.parametrize("name, n", [("test.jsonl", 5000), ("train_sample3000.jsonl", 3000)])
+def test_solutions_of_math_hold_what_their_reader_takes(score, shared, name, n):
+    path = shared / "data/math" / name
+    figures, samples = score([{"id": i, "prediction": r["solution"]} for i, r in enumerate(lines_of(path))], "-f", "math", path)
+    assert len(samples) == n and figures["pass_at_1"]["mean"] == 100
+
+
+def test_verdicts_equal_those_that_gsm8k_publishes_with_solutions_of_models(score, shared):
+    rows, labels = [], []
+    for r in lines_of(shared / "data/gsm8k/example_model_solutions.jsonl"):
+        gold = re.split("####|A:", r["ground_truth"])[-1].strip()
+        for one in r.values():
+            if isinstance(one, dict):
+                rows.append({"id": len(rows), "prediction": one["solution"], "answer": gold})
+                labels.append(one["is_correct"])
+    _, samples = score(rows)
+    assert len(rows) == 5276 and [s["corrected"]["right"] for s in samples] == labels
+    assert sum(s["released"]["right"] == label for s, label in zip(samples, labels)) == 4668
+
+
 def test_wrong_answers_stay_wrong(score, shared, rotoscope, tmp_path):
     """Every gold answer against the next question's: right only where the two are the same answer."""
     for name in ("gsm8k", "math-500", "gsm-hard", "prosqa"):
