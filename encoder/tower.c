@@ -76,25 +76,24 @@ static int linear(rot_tower *tower, int stage, double *since, const rot_linear *
     return 0;
 }
 
-// Buffers for `rows` patch rows. Kept between calls, made anew when a batch needs more. On a device
-// of its own they are made for the largest batch at once.
-static int reserve(rot_tower *tower, size_t rows, rot_err *err)
+typedef struct planned {
+    rot_buffer **buffer;
+    rot_elem elem;
+    size_t rows, width;
+} planned;
+enum { N_BUFFERS = 12 + ROT_MAX_LISTED };
+
+// The buffers for `rows` patch rows.
+static size_t plan_buffers(rot_tower *tower, size_t rows, planned out[N_BUFFERS])
 {
-    if (rows <= tower->capacity) return 0;
-    rot_backend *b = tower->backend;
     const rot_vision_config *c = &tower->config;
-    size_t width = (size_t)c->width, cell = (size_t)(c->merge * c->merge),
-           half = width / (size_t)c->heads / 2;
-    size_t hidden = (size_t)c->mlp_width; // the merger's middle lies there too
+    const size_t width = (size_t)c->width, cell = (size_t)(c->merge * c->merge),
+                 half = width / (size_t)c->heads / 2, mlp = (size_t)c->mlp_width;
+    size_t hidden = mlp, n = 0; // the merger's middle lies there too
     if (hidden < (tower->between + cell - 1) / cell) hidden = (tower->between + cell - 1) / cell;
-    rot_tower_free_buffers(tower);
-    if (rows < b->batch_rows) rows = b->batch_rows;
+    if (rows < tower->backend->batch_rows) rows = tower->backend->batch_rows;
     rows = (rows + cell - 1) / cell * cell;
-    const struct {
-        rot_buffer **buffer;
-        rot_elem elem;
-        size_t rows, width;
-    } plan[] = {
+    const planned all[] = {
         {&tower->pixels, ROT_ELEM_ACT, rows, tower->patch_values},
         {&tower->x, ROT_ELEM_F32, rows, width},
         {&tower->h, ROT_ELEM_ACT, rows, width},
@@ -103,19 +102,40 @@ static int reserve(rot_tower *tower, size_t rows, rot_err *err)
         {&tower->k, ROT_ELEM_ACT, rows, width},
         {&tower->v, ROT_ELEM_ACT, rows, width},
         {&tower->hidden, ROT_ELEM_ACT, rows, hidden},
-        {tower->family->gated ? &tower->gates : NULL, ROT_ELEM_ACT, rows, 2 * (size_t)c->mlp_width},
         {&tower->cosines, ROT_ELEM_F32, rows, half},
         {&tower->sines, ROT_ELEM_F32, rows, half},
         {&tower->merger.out, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width},
     };
-    for (size_t i = 0; i < sizeof plan / sizeof *plan; i++)
-        if (plan[i].buffer)
-            ROT_TRY(b->ops->buffer_new(b, plan[i].elem, plan[i].rows, plan[i].width, plan[i].buffer,
-                                       err));
+    for (; n < sizeof all / sizeof *all; n++) out[n] = all[n];
+    if (tower->family->gated) out[n++] = (planned){&tower->gates, ROT_ELEM_ACT, rows, 2 * mlp};
     for (int i = 0; i < tower->n_taps; i++)
-        ROT_TRY(b->ops->buffer_new(b, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width,
-                                   &tower->taps[i].out, err));
-    tower->capacity = rows;
+        out[n++] = (planned){&tower->taps[i].out, ROT_ELEM_ACT, rows / cell, (size_t)c->out_width};
+    return n;
+}
+
+uint64_t rot_tower_buffer_bytes(rot_tower *tower, size_t rows)
+{
+    planned all[N_BUFFERS];
+    const size_t n = plan_buffers(tower, rows, all),
+                 act = tower->backend->precision == ROT_PRECISION_BF16 ? 2 : 4;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += (uint64_t)all[i].rows * all[i].width * (all[i].elem == ROT_ELEM_F32 ? 4 : act);
+    return bytes;
+}
+
+// Kept between calls, made anew when a batch needs more. On a device of its own they are made for
+// the largest batch at once.
+int rot_tower_reserve(rot_tower *tower, size_t rows, rot_err *err)
+{
+    planned all[N_BUFFERS];
+    rot_backend *b = tower->backend;
+    if (rows <= tower->capacity) return 0;
+    rot_tower_free_buffers(tower);
+    const size_t n = plan_buffers(tower, rows, all);
+    for (size_t i = 0; i < n; i++)
+        ROT_TRY(b->ops->buffer_new(b, all[i].elem, all[i].rows, all[i].width, all[i].buffer, err));
+    tower->capacity = all[0].rows;
     return 0;
 }
 
@@ -323,7 +343,7 @@ int rot_tower_start(rot_tower *tower, int slot, const rot_tower_input *input, co
     rot_tower_order *order = &tower->orders[slot];
     rot_tower_order_free(order);
     ROT_TRY(rot_tower_order_make(c, grids, n, order, err));
-    ROT_TRY(reserve(tower, order->rows, err));
+    ROT_TRY(rot_tower_reserve(tower, order->rows, err));
     ROT_TRY(rot_tower_upload_tables(tower, grids, n, order, err));
     book(tower, STAGE_TABLES, &since, 0);
     if (input->pixels)

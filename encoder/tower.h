@@ -60,10 +60,11 @@ const rot_encoder_stage *rot_tower_stages(const rot_tower *tower, size_t *n);
 // tower_position.c. For grids whose sides are multiples of `merge`; rows in the order of the
 // processors: block row, block column, row and column within the block.
 
-// The learned table (side * side, width) interpolated at the corners-aligned positions of the grid,
-// in float32, into out (grid_h * grid_w, width).
-void rot_tower_positions(const float *table, int side, int width, int merge, int grid_h, int grid_w,
-                         float *out);
+// The learned table (side * side, width) at the corners-aligned positions of the grid: of which
+// rows, out (grid_h * grid_w), and the sums in float32, out (rows, width).
+void rot_tower_position_taps(int side, int merge, int grid_h, int grid_w, rot_taps *out);
+void rot_tower_interpolate(const float *table, size_t width, const rot_taps *taps, size_t rows,
+                           float *out);
 // Cosines and sines (grid_h * grid_w, head_dim / 2) of the two-dimensional rotation: the first half
 // of a row's angles belongs to its row index, the second to its column.
 int rot_tower_rotations(double theta, int head_dim, int merge, int grid_h, int grid_w,

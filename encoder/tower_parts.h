@@ -51,6 +51,7 @@ struct rot_tower {
     size_t patch_values;     // channels * temporal * patch^2
     int side;                // of the position table
     float *positions;        // (n_positions, width); a class token is added to its first row
+    rot_buffer *position_table; // the same, F32, where the backend interpolates; else NULL
     float *newline;          // (out_width), or NULL
     rot_linear *patch;       // patch_values -> width, adds to the positions
     rot_tower_norm pre_norm; // of the residual stream, before the first block
@@ -76,6 +77,11 @@ struct rot_tower {
 };
 
 void rot_tower_free_buffers(rot_tower *tower);
+// Buffers for so many patch rows; what the weights take may not be there yet. ROT_ERR_NO_MEMORY
+// tells a device's numbers.
+int rot_tower_reserve(rot_tower *tower, size_t rows, rot_err *err);
+// Bytes of the buffers that rot_tower_reserve would make.
+uint64_t rot_tower_buffer_bytes(rot_tower *tower, size_t rows);
 
 // tower_tables.c
 void rot_tower_upload_runs(rot_tower *tower, rot_buffer *to, const rot_runs *runs, size_t width,

@@ -38,20 +38,29 @@ static void place(int patch, int merge, int grid_w, int *row, int *column)
 }
 
 // transformers 4.57.6, Qwen3VLVisionModel.fast_pos_embed_interpolate
-void rot_tower_positions(const float *table, int side, int width, int merge, int grid_h, int grid_w,
-                         float *out)
+void rot_tower_position_taps(int side, int merge, int grid_h, int grid_w, rot_taps *out)
 {
-    for (int patch = 0; patch < grid_h * grid_w; patch++, out += width) {
+    for (int patch = 0; patch < grid_h * grid_w; patch++) {
         int row, column;
         place(patch, merge, grid_w, &row, &column);
         tap y = tap_at(row, grid_h, side), x = tap_at(column, grid_w, side);
-        const float *a = table + (size_t)(y.low * side + x.low) * (size_t)width;
-        const float *b = table + (size_t)(y.low * side + x.high) * (size_t)width;
-        const float *c = table + (size_t)(y.high * side + x.low) * (size_t)width;
-        const float *d = table + (size_t)(y.high * side + x.high) * (size_t)width;
-        float wa = (1 - y.part) * (1 - x.part), wb = (1 - y.part) * x.part;
-        float wc = y.part * (1 - x.part), wd = y.part * x.part;
-        for (int i = 0; i < width; i++) out[i] = a[i] * wa + b[i] * wb + c[i] * wc + d[i] * wd;
+        out[patch] = (rot_taps){{y.low * side + x.low, y.low * side + x.high, y.high * side + x.low,
+                                 y.high * side + x.high},
+                                {(1 - y.part) * (1 - x.part), (1 - y.part) * x.part,
+                                 y.part * (1 - x.part), y.part * x.part}};
+    }
+}
+
+void rot_tower_interpolate(const float *table, size_t width, const rot_taps *taps, size_t rows,
+                           float *out)
+{
+    for (; rows > 0; rows--, taps++, out += width) {
+        const float *a = table + (size_t)taps->at[0] * width;
+        const float *b = table + (size_t)taps->at[1] * width;
+        const float *c = table + (size_t)taps->at[2] * width;
+        const float *d = table + (size_t)taps->at[3] * width;
+        const float wa = taps->part[0], wb = taps->part[1], wc = taps->part[2], wd = taps->part[3];
+        for (size_t i = 0; i < width; i++) out[i] = a[i] * wa + b[i] * wb + c[i] * wc + d[i] * wd;
     }
 }
 

@@ -19,23 +19,48 @@ static bool same_grid(const rot_grid *a, const rot_grid *b)
     return a->grid_h == b->grid_h && a->grid_w == b->grid_w;
 }
 
-// A batch's tables in the order of its patches.
+// A batch's tables in the order of its patches. Positions are taps or their sums; the other is
+// NULL.
 typedef struct tables {
     float *positions, *cosines, *sines; // (patches, width), (patches, half) twice
+    rot_taps *taps;                     // (patches)
     size_t *first;                      // of each image
     size_t width, half;
 } tables;
 
+static int image_positions(const rot_tower *tower, const rot_grid *grid, size_t row,
+                           const tables *t, rot_err *err)
+{
+    const int merge = tower->config.merge;
+    const size_t n = (size_t)grid->n_patches;
+    if (t->taps) {
+        rot_tower_position_taps(tower->side, merge, grid->grid_h, grid->grid_w, t->taps + row);
+        return 0;
+    }
+    if (tower->family->positions != ROT_POSITIONS_GRID) {
+        memset(t->positions + row * t->width, 0, n * t->width * sizeof(float));
+        return 0;
+    }
+    rot_taps *taps = rot_malloc(n * sizeof *taps);
+    if (!taps) return rot_no_memory(err, n * sizeof *taps, "position tables");
+    rot_tower_position_taps(tower->side, merge, grid->grid_h, grid->grid_w, taps);
+    rot_tower_interpolate(tower->positions, t->width, taps, n, t->positions + row * t->width);
+    rot_free(taps);
+    return 0;
+}
+
 static int image_tables(const rot_tower *tower, const rot_grid *grid, size_t row, const tables *t,
                         rot_err *err)
 {
-    const rot_vision_config *c = &tower->config;
-    if (tower->family->positions == ROT_POSITIONS_GRID)
-        rot_tower_positions(tower->positions, tower->side, c->width, c->merge, grid->grid_h,
-                            grid->grid_w, t->positions + row * t->width);
-    return rot_tower_rotations(tower->family->rope_theta, (int)(2 * t->half), c->merge,
+    ROT_TRY(image_positions(tower, grid, row, t, err));
+    return rot_tower_rotations(tower->family->rope_theta, (int)(2 * t->half), tower->config.merge,
                                grid->grid_h, grid->grid_w, t->cosines + row * t->half,
                                t->sines + row * t->half, err);
+}
+
+static void copy_rows(void *x, size_t row_bytes, size_t from, size_t to, size_t rows)
+{
+    if (x) memcpy((char *)x + to * row_bytes, (const char *)x + from * row_bytes, rows * row_bytes);
 }
 
 // A grid is computed once per batch and copied to its other images.
@@ -57,42 +82,49 @@ static int fill(const rot_tower *tower, const rot_grid *grids, int n, const tabl
         int k = 0;
         while (!same_grid(&grids[k], &grids[i])) k++;
         if (k == i) continue;
-        size_t from = t->first[k], to = t->first[i], rows = (size_t)grids[i].n_patches;
-        memcpy(t->positions + to * t->width, t->positions + from * t->width,
-               rows * t->width * sizeof(float));
-        memcpy(t->cosines + to * t->half, t->cosines + from * t->half,
-               rows * t->half * sizeof(float));
-        memcpy(t->sines + to * t->half, t->sines + from * t->half, rows * t->half * sizeof(float));
+        const size_t from = t->first[k], to = t->first[i], rows = (size_t)grids[i].n_patches;
+        copy_rows(t->positions, t->width * sizeof(float), from, to, rows);
+        copy_rows(t->taps, sizeof *t->taps, from, to, rows);
+        copy_rows(t->cosines, t->half * sizeof(float), from, to, rows);
+        copy_rows(t->sines, t->half * sizeof(float), from, to, rows);
     }
     return rc;
 }
 
-// Interpolated positions, or zeros, to which the patch embedding adds; rotations.
+// Interpolated positions, or zeros, to which the patch embedding adds; rotations. A backend that
+// has the table interpolates itself.
 static int upload_grids(rot_tower *tower, const rot_grid *grids, size_t n,
                         const rot_tower_order *order, rot_err *err)
 {
     const rot_vision_config *c = &tower->config;
     tables t = {.width = (size_t)c->width, .half = (size_t)(c->width / c->heads / 2)};
-    size_t n_bytes = order->patches * (t.width + 2 * t.half) * sizeof(float);
+    const size_t row_bytes = (tower->position_table ? sizeof *t.taps : t.width * sizeof(float)) +
+                             2 * t.half * sizeof(float),
+                 n_bytes = order->patches * row_bytes;
     int rc = 0;
-    t.positions = rot_aligned_malloc(n_bytes);
+    t.cosines = rot_aligned_malloc(n_bytes);
     t.first = rot_malloc(n * sizeof *t.first);
-    if (!t.positions || !t.first) {
+    if (!t.cosines || !t.first) {
         rc = rot_no_memory(err, n_bytes, "position tables");
         goto done;
     }
-    t.cosines = t.positions + order->patches * t.width;
     t.sines = t.cosines + order->patches * t.half;
+    if (tower->position_table)
+        t.taps = (rot_taps *)(void *)(t.sines + order->patches * t.half);
+    else
+        t.positions = t.sines + order->patches * t.half;
     t.first[0] = 0;
     for (size_t i = 1; i < n; i++) t.first[i] = t.first[i - 1] + (size_t)grids[i - 1].n_patches;
-    if (tower->family->positions == ROT_POSITIONS_NONE)
-        memset(t.positions, 0, order->patches * t.width * sizeof(float));
     ROT_GO(fill(tower, grids, (int)n, &t, err));
-    rot_tower_upload_runs(tower, tower->x, &order->in, t.width, t.positions);
+    if (t.taps)
+        ROT_GO(tower->backend->ops->interpolate(tower->backend, order->patches, t.width,
+                                                tower->position_table, t.taps, tower->x, err));
+    else
+        rot_tower_upload_runs(tower, tower->x, &order->in, t.width, t.positions);
     rot_tower_upload_runs(tower, tower->cosines, &order->in, t.half, t.cosines);
     rot_tower_upload_runs(tower, tower->sines, &order->in, t.half, t.sines);
 done:
-    rot_free(t.positions);
+    rot_free(t.cosines);
     rot_free(t.first);
     return rc;
 }

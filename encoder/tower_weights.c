@@ -253,6 +253,13 @@ static int read_positions(const loader *l)
     float *class_token;
     if (!t->family->table) return 0;
     ROT_TRY(read_floats(l, t->family->table, (size_t)t->config.n_positions * width, &t->positions));
+    rot_backend *b = t->backend;
+    if (b->ops->interpolate && t->family->positions == ROT_POSITIONS_GRID &&
+        !t->config.window_px) { // rows keep the order of the patches
+        const size_t rows = (size_t)t->config.n_positions;
+        ROT_TRY(b->ops->buffer_new(b, ROT_ELEM_F32, rows, width, &t->position_table, l->err));
+        b->ops->upload(b, t->position_table, 0, rows, t->positions);
+    }
     if (!t->family->class_token) return 0;
     ROT_TRY(read_floats(l, t->family->class_token, width, &class_token));
     for (size_t i = 0; i < width; i++) t->positions[i] += class_token[i];
@@ -284,6 +291,29 @@ static int read_tap(const loader *l, int i, rot_tower_merger *tap)
     return read_merger(l, names[1], names[2], i, tap);
 }
 
+// What linears take on a device, in bfloat16.
+static uint64_t linear_bytes(const rot_tower *t)
+{
+    const rot_vision_config *c = &t->config;
+    const uint64_t width = (uint64_t)c->width, mlp = (uint64_t)c->mlp_width, between = t->between,
+                   merged = width * (uint64_t)(c->merge * c->merge),
+                   block = 4 * width * width + (t->family->gated ? 3 : 2) * width * mlp,
+                   merger = merged * between + between * (uint64_t)c->out_width;
+    return 2 * (t->patch_values * width + (uint64_t)c->used_depth * block +
+                (1 + (uint64_t)t->n_taps) * merger);
+}
+
+// Before anything is computed: whether a device has room. The buffers of its batches are made at
+// once.
+static int plan(const loader *l)
+{
+    rot_tower *t = l->tower;
+    rot_backend *b = t->backend;
+    if (!b->ops->plan) return 0;
+    ROT_TRY(b->ops->plan(b, linear_bytes(t) + rot_tower_buffer_bytes(t, b->batch_rows), l->err));
+    return rot_tower_reserve(t, b->batch_rows, l->err);
+}
+
 static int read_all(const loader *l)
 {
     rot_tower *t = l->tower;
@@ -292,6 +322,8 @@ static int read_all(const loader *l)
     size_t width = (size_t)c->width, wide = width * (size_t)(c->merge * c->merge);
     t->blocks = rot_calloc((size_t)c->used_depth + 1, sizeof *t->blocks);
     if (!t->blocks) return rot_no_memory(l->err, (size_t)c->depth * sizeof *t->blocks, "a tower");
+    t->between = f->merger_norm ? wide : (size_t)c->out_width;
+    ROT_TRY(plan(l));
     // the convolution whose stride is its kernel: its flattened weight is a linear's
     linear_spec patch = {&f->patch, 1, 0, t->patch_values, width, f->patch_bias, ROT_EPILOGUE_ADD};
     ROT_TRY(read_linear(l, &patch, &t->patch));
@@ -299,7 +331,6 @@ static int read_all(const loader *l)
     ROT_TRY(read_norm(l, f->pre_norm, 0, &t->pre_norm));
     for (int i = 0; i < c->used_depth; i++) ROT_TRY(read_block(l, i, &t->blocks[i]));
     ROT_TRY(read_norm(l, f->merger_norm, 0, &t->merger.norm));
-    t->between = f->merger_norm ? wide : (size_t)c->out_width;
     ROT_TRY(read_merger(l, f->merger_in, f->merger_out, 0, &t->merger));
     for (int i = 0; i < t->n_taps; i++) ROT_TRY(read_tap(l, i, &t->taps[i]));
     if (!f->newline) return 0;
@@ -386,6 +417,7 @@ void rot_tower_close(rot_tower **tower)
     free_merger(b, &t->merger);
     for (int i = 0; i < t->n_taps; i++) free_merger(b, &t->taps[i]);
     free_norm(b, &t->pre_norm);
+    b->ops->buffer_free(b, t->position_table);
     rot_fs_unmap(&t->packed);
     rot_free(t->newline);
     rot_free(t->positions);

@@ -63,6 +63,12 @@ typedef struct rot_packed {
 } rot_packed;
 enum { ROT_PACKED_VERSION = 1 }; // another one where a backend packs otherwise
 
+// What interpolate adds up: rows `at` of a table, times `part`.
+typedef struct rot_taps {
+    int32_t at[4];
+    float part[4];
+} rot_taps;
+
 typedef struct rot_backend_ops {
     void (*close)(rot_backend *backend);
 
@@ -139,6 +145,8 @@ typedef struct rot_backend_ops {
     // Bytes of the device that buffers and weights may take; before the first of them.
     // ROT_ERR_NO_MEMORY: more than are free.
     int (*limit)(rot_backend *backend, uint64_t bytes, rot_err *err);
+    // ROT_ERR_NO_MEMORY, with both numbers, where so many bytes more are not to be had.
+    int (*plan)(const rot_backend *backend, uint64_t bytes, rot_err *err);
     // Waits until all calls have ended.
     int (*synchronise)(rot_backend *backend, rot_err *err);
     // Starts to download rows [0, rows) of n ACT buffers, as they are after the calls before, and
@@ -151,6 +159,10 @@ typedef struct rot_backend_ops {
     // image after another, as rot_geometry_pixels makes them and upload rounds them.
     int (*cut)(rot_backend *backend, const rot_pixel_image *images, size_t n,
                const rot_pixel_cut *cut, rot_buffer *out, rot_err *err);
+    // out F32 (rows, width) = a p0 + b p1 + c p2 + d p3 of rows a to d of table F32 (.., width), in
+    // this order and without fused multiply-adds.
+    int (*interpolate)(rot_backend *backend, size_t rows, size_t width, const rot_buffer *table,
+                       const rot_taps *taps, rot_buffer *out, rot_err *err);
     // How products are computed, a line per shape that linear_new has seen: bits depend on it.
     void (*choices)(const rot_backend *backend, char *out, size_t capacity);
 } rot_backend_ops;

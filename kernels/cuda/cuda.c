@@ -2,10 +2,10 @@
 // what to do; what waits for it are download, receive and synchronise. See kernels/backend.h.
 #include "kernels/cuda/cuda.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/bf16.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "kernels/cuda/buffer.h"
@@ -37,7 +37,11 @@ int rot_cuda_alloc(rot_cuda *cuda, size_t n_bytes, const char *what, void **out,
                  "(encode.device_memory) are left",
                  cuda->index, cuda->info.name, what, n_bytes,
                  (unsigned long long)(cuda->budget - cuda->used), (unsigned long long)cuda->budget);
-    ROT_TRY(name_device(cuda, cuda->driver->alloc(cuda->device, n_bytes, out, err), err));
+    const int rc = cuda->driver->alloc(cuda->device, n_bytes, out, err);
+    if (rc == ROT_ERR_NO_MEMORY)
+        rot_err_prefix(err, "%s needs %zu bytes, %llu are in use: ", what, n_bytes,
+                       (unsigned long long)cuda->used);
+    ROT_TRY(name_device(cuda, rc, err));
     cuda->used += n_bytes;
     return 0;
 }
@@ -49,6 +53,19 @@ void rot_cuda_free(rot_cuda *cuda, void *memory, size_t n_bytes)
     cuda->used -= n_bytes;
 }
 
+int rot_cuda_grow(rot_cuda *cuda, void **memory, size_t *have, size_t n_bytes, const char *what,
+                  rot_err *err)
+{
+    if (n_bytes <= *have) return 0;
+    rot_cuda_free(cuda, *memory, *have);
+    *memory = NULL;
+    *have = 0;
+    n_bytes += n_bytes / 4;
+    ROT_TRY(rot_cuda_alloc(cuda, n_bytes, what, memory, err));
+    *have = n_bytes;
+    return 0;
+}
+
 static void close_cuda(rot_backend *backend)
 {
     rot_cuda *cuda = (rot_cuda *)backend;
@@ -57,10 +74,11 @@ static void close_cuda(rot_backend *backend)
         rot_cuda_free(cuda, cuda->sums, cuda->sums_bytes);
         rot_cuda_free(cuda, cuda->blob, cuda->blob_bytes);
         rot_cuda_free(cuda, cuda->scratch, cuda->scratch_bytes);
+        rot_cuda_free(cuda, cuda->taps, cuda->taps_bytes);
+        rot_cuda_staging_close(cuda);
         for (int i = 0; i < 2; i++) {
-            if (cuda->staging[i]) d->unpin(cuda->device, cuda->staging[i]);
             if (cuda->slots[i].host) d->unpin(cuda->device, cuda->slots[i].host);
-            if (cuda->segments[i].host) d->unpin(cuda->device, cuda->segments[i].host);
+            rot_free(cuda->segments[i].host);
             rot_cuda_free(cuda, cuda->segments[i].device, cuda->segments[i].n_bytes);
         }
         d->close(cuda->device);
@@ -114,43 +132,19 @@ static int limit(rot_backend *backend, uint64_t bytes, rot_err *err)
     return 0;
 }
 
+static int plan(const rot_backend *backend, uint64_t bytes, rot_err *err)
+{
+    const rot_cuda *cuda = (const rot_cuda *)backend;
+    const uint64_t left = cuda->budget - cuda->used;
+    if (bytes > left)
+        ROT_FAIL(err, ROT_ERR_NO_MEMORY,
+                 "device %d (%s): the tower needs %llu bytes, and %llu may be used "
+                 "(encode.device_memory)",
+                 cuda->index, cuda->info.name, (unsigned long long)bytes, (unsigned long long)left);
+    return 0;
+}
+
 // ---- to and from the device
-
-int rot_cuda_put(rot_cuda *cuda, void *to, bool bf16, const float *from, size_t n, rot_err *err)
-{
-    const size_t elem = bf16 ? 2 : 4, piece = ROT_CUDA_STAGING_BYTES / elem;
-    for (size_t at = 0; at < n; at += piece) {
-        const size_t count = n - at < piece ? n - at : piece;
-        const int i = (int)(cuda->next_staging++ % 2);
-        ROT_TRY(cuda->driver->wait(cuda->device, ROT_CUDA_STAGING + i, err));
-        if (bf16) {
-            uint16_t *rounded = cuda->staging[i];
-#pragma omp parallel for simd schedule(static) num_threads(cuda->base.threads)
-            for (size_t k = 0; k < count; k++) rounded[k] = rot_f32_to_bf16(from[at + k]);
-        } else
-            memcpy(cuda->staging[i], from + at, count * sizeof *from);
-        ROT_TRY(cuda->driver->copy(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_TO_DEVICE,
-                                   (unsigned char *)to + at * elem, cuda->staging[i], count * elem,
-                                   err));
-        ROT_TRY(cuda->driver->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_STAGING + i, err));
-    }
-    return 0;
-}
-
-int rot_cuda_put_bytes(rot_cuda *cuda, void *to, const void *from, size_t n_bytes, rot_err *err)
-{
-    for (size_t at = 0; at < n_bytes; at += ROT_CUDA_STAGING_BYTES) {
-        const size_t left = n_bytes - at,
-                     n = left < ROT_CUDA_STAGING_BYTES ? left : ROT_CUDA_STAGING_BYTES;
-        const int i = (int)(cuda->next_staging++ % 2);
-        ROT_TRY(cuda->driver->wait(cuda->device, ROT_CUDA_STAGING + i, err));
-        memcpy(cuda->staging[i], (const unsigned char *)from + at, n);
-        ROT_TRY(cuda->driver->copy(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_TO_DEVICE,
-                                   (unsigned char *)to + at, cuda->staging[i], n, err));
-        ROT_TRY(cuda->driver->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_STAGING + i, err));
-    }
-    return 0;
-}
 
 static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t n,
                    const float *rows)
@@ -158,29 +152,13 @@ static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t 
     rot_cuda *cuda = (rot_cuda *)backend;
     rot_err err;
     if (cuda->failed.code) return;
+    unsigned char *to = (unsigned char *)buffer->data + row * buffer->width * buffer->elem_bytes;
+    const size_t values = n * buffer->width;
     keep(cuda,
-         rot_cuda_put(cuda,
-                      (unsigned char *)buffer->data + row * buffer->width * buffer->elem_bytes,
-                      buffer->elem == ROT_ELEM_ACT, rows, n * buffer->width, &err),
+         buffer->elem == ROT_ELEM_ACT
+             ? rot_cuda_put_rounded(cuda, (uint16_t *)(void *)to, rows, values, &err)
+             : rot_cuda_put_bytes(cuda, to, rows, values * sizeof *rows, &err),
          &err);
-}
-
-static int fetch(rot_cuda *cuda, const unsigned char *from, unsigned char *to, size_t n_bytes,
-                 rot_err *err)
-{
-    const rot_cuda_driver *d = cuda->driver;
-    for (size_t at = 0; at < n_bytes; at += ROT_CUDA_STAGING_BYTES) {
-        const size_t left = n_bytes - at,
-                     n = left < ROT_CUDA_STAGING_BYTES ? left : ROT_CUDA_STAGING_BYTES;
-        const int i = (int)(cuda->next_staging++ % 2);
-        ROT_TRY(d->wait(cuda->device, ROT_CUDA_STAGING + i, err));
-        ROT_TRY(d->copy(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_FROM_DEVICE, cuda->staging[i],
-                        from + at, n, err));
-        ROT_TRY(d->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_ONCE, err));
-        ROT_TRY(d->wait(cuda->device, ROT_CUDA_ONCE, err));
-        memcpy(to + at, cuda->staging[i], n);
-    }
-    return 0;
 }
 
 // After a failure the rows are zeros, and synchronise says so.
@@ -192,8 +170,8 @@ static void download(rot_backend *backend, const rot_buffer *buffer, size_t row,
     const size_t row_bytes = buffer->width * buffer->elem_bytes;
     if (!cuda->failed.code)
         keep(cuda,
-             fetch(cuda, (const unsigned char *)buffer->data + row * row_bytes, rows, n * row_bytes,
-                   &err),
+             rot_cuda_fetch(cuda, (const unsigned char *)buffer->data + row * row_bytes, rows,
+                            n * row_bytes, &err),
              &err);
     if (cuda->failed.code) memset(rows, 0, n * row_bytes);
 }
@@ -310,6 +288,22 @@ static void swiglu(rot_backend *backend, size_t rows, size_t width, const rot_bu
     }
 }
 
+static int interpolate(rot_backend *backend, size_t rows, size_t width, const rot_buffer *table,
+                       const rot_taps *taps, rot_buffer *out, rot_err *err)
+{
+    rot_cuda *cuda = (rot_cuda *)backend;
+    rot_cuda_launch launch = {
+        .kernel = ROT_CUDA_INTERPOLATE, .grid_x = (uint32_t)rows, .grid_y = 1, .warps = 4};
+    static_assert(sizeof(rot_taps) == sizeof(rot_cuda_taps), "one is copied to the other");
+    ROT_TRY(rot_cuda_failed(cuda, err));
+    ROT_TRY(
+        rot_cuda_grow(cuda, &cuda->taps, &cuda->taps_bytes, rows * sizeof *taps, "positions", err));
+    ROT_TRY(rot_cuda_put_bytes(cuda, cuda->taps, taps, rows * sizeof *taps, err));
+    launch.args.interpolate =
+        (rot_cuda_interpolate_args){table->data, cuda->taps, out->data, (uint32_t)width};
+    return cuda->driver->launch(cuda->device, &launch, err);
+}
+
 // ---- attention
 
 static int32_t count_tasks(const rot_segments *segments)
@@ -323,12 +317,14 @@ static int32_t count_tasks(const rot_segments *segments)
 
 static int reserve_segments(rot_cuda *cuda, rot_cuda_segments *s, size_t n_bytes, rot_err *err)
 {
+    s->n = -1;
     if (n_bytes <= s->n_bytes) return 0;
-    if (s->host) cuda->driver->unpin(cuda->device, s->host);
+    rot_free(s->host);
     rot_cuda_free(cuda, s->device, s->n_bytes);
-    *s = (rot_cuda_segments){0};
+    *s = (rot_cuda_segments){.n = -1};
     n_bytes = (n_bytes + 65535) / 65536 * 65536;
-    ROT_TRY(cuda->driver->pin(cuda->device, n_bytes, (void **)&s->host, err));
+    s->host = rot_malloc(n_bytes);
+    if (!s->host) return rot_no_memory(err, n_bytes, "a list of segments");
     ROT_TRY(rot_cuda_alloc(cuda, n_bytes, "a list of segments", (void **)&s->device, err));
     s->n_bytes = n_bytes;
     return 0;
@@ -348,11 +344,10 @@ static void fill_segments(const rot_segments *segments, rot_cuda_segments *s)
 static int find_segments(rot_cuda *cuda, const rot_segments *segments, rot_cuda_segments **out,
                          rot_err *err)
 {
-    const rot_cuda_driver *d = cuda->driver;
     const size_t n = (size_t)segments->n + 1;
     for (int i = 0; i < 2; i++) {
         rot_cuda_segments *s = *out = &cuda->segments[i];
-        if (!s->host || s->n != segments->n ||
+        if (s->n != segments->n || !s->device ||
             memcmp(s->host, segments->starts, n * sizeof(int32_t)))
             continue;
         s->used = ++cuda->clock;
@@ -362,15 +357,13 @@ static int find_segments(rot_cuda *cuda, const rot_segments *segments, rot_cuda_
     rot_cuda_segments *s = *out = &cuda->segments[i];
     const int32_t n_tasks = count_tasks(segments);
     const size_t n_bytes = (n + 2 * (size_t)n_tasks) * sizeof(int32_t);
-    ROT_TRY(d->wait(cuda->device, ROT_CUDA_SEGMENTS + i, err)); // its last copy has left
     ROT_TRY(reserve_segments(cuda, s, n_bytes, err));
     fill_segments(segments, s);
+    ROT_TRY(rot_cuda_put_bytes(cuda, s->device, s->host, n_bytes, err));
     s->n = segments->n;
     s->n_tasks = n_tasks;
     s->used = ++cuda->clock;
-    ROT_TRY(d->copy(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_TO_DEVICE, s->device, s->host, n_bytes,
-                    err));
-    return d->mark(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_SEGMENTS + i, err);
+    return 0;
 }
 
 static int run_rope(rot_cuda *cuda, const rot_segments *segments, rot_cuda_rope_args args,
@@ -464,6 +457,7 @@ static const rot_backend_ops ops = {
     .upload = upload,
     .download = download,
     .linear_new = rot_cuda_linear_new,
+    .linear_new_bf16 = rot_cuda_linear_new_bf16,
     .linear_free = rot_cuda_linear_free,
     .linear = rot_cuda_linear,
     .layer_norm = layer_norm,
@@ -472,11 +466,13 @@ static const rot_backend_ops ops = {
     .rope_split = rope_split,
     .attention = attention,
     .limit = limit,
+    .plan = plan,
     .synchronise = synchronise,
     .send = send,
     .receive = receive,
     .choices = choices,
     .cut = rot_cuda_cut,
+    .interpolate = interpolate,
 };
 
 int rot_cuda_open(const rot_cuda_driver *driver, int device, int threads, rot_backend **out,
@@ -493,8 +489,6 @@ int rot_cuda_open(const rot_cuda_driver *driver, int device, int threads, rot_ba
     cuda->base.batch_rows = rot_cuda_padded(cuda->info.chunk_rows, 2);
     cuda->budget = cuda->info.free_bytes / 10 * 9; // the rest is cuBLASLt's, the context's, others'
     ROT_GO(driver->open(device, &cuda->device, err));
-    for (int i = 0; i < 2; i++)
-        ROT_GO(driver->pin(cuda->device, ROT_CUDA_STAGING_BYTES, &cuda->staging[i], err));
     *out = &cuda->base;
     return 0;
 done:

@@ -34,21 +34,20 @@ size_t rot_cuda_padded(uint32_t largest, size_t rows);
 
 // ---- cuda.c
 
-enum {                     // events
-    ROT_CUDA_STAGING = 0,  // 2: the copy from a staging buffer has ended
-    ROT_CUDA_SEGMENTS = 2, // 2: that from a list of segments
-    ROT_CUDA_READY = 4,    // 2: what a slot sends is computed
-    ROT_CUDA_SENT = 6,     // 2: and copied
-    ROT_CUDA_ONCE = 8      // of a download
+enum { ROT_CUDA_PLACES = 16 };
+enum {                   // events
+    ROT_CUDA_LANDED = 0, // PLACES: the copy to the device has ended
+    ROT_CUDA_LEFT = ROT_CUDA_LANDED + ROT_CUDA_PLACES, // PLACES: that from the landing place
+    ROT_CUDA_READY = ROT_CUDA_LEFT + ROT_CUDA_PLACES,  // 2: what a slot sends is computed
+    ROT_CUDA_SENT = ROT_CUDA_READY + 2                 // 2: and copied
 };
-enum { ROT_CUDA_STAGING_BYTES = 8 << 20 };
 
-// Segments and the tasks of attention over them, as they lie on the device.
+// Segments and the tasks of attention over them: starts (n + 1), then tasks (n_tasks, 2).
 typedef struct rot_cuda_segments {
-    int32_t *host, *device; // starts (n + 1), then tasks (n_tasks, 2)
-    size_t n_bytes;         // allocated
-    int32_t n, n_tasks;
-    uint64_t used; // when
+    int32_t *host, *device;
+    size_t n_bytes;     // allocated
+    int32_t n, n_tasks; // n < 0: nothing is there
+    uint64_t used;      // when
 } rot_cuda_segments;
 
 // Pinned memory for results on their way.
@@ -72,8 +71,8 @@ typedef struct rot_cuda {
     rot_cuda_info info;
     uint64_t budget, used; // bytes of the device
     rot_err failed;        // what a call without a result met; code 0: nothing
-    void *staging[2];
-    unsigned next_staging;
+    unsigned char *pinned, *landing; // ROT_CUDA_PLACES each
+    unsigned next_place;
     rot_cuda_segments segments[2];
     uint64_t clock;
     rot_cuda_slot slots[2];
@@ -83,6 +82,8 @@ typedef struct rot_cuda {
     size_t sums_bytes;
     unsigned char *blob, *scratch; // of images that are cut
     size_t blob_bytes, scratch_bytes;
+    void *taps;
+    size_t taps_bytes;
 } rot_cuda;
 
 // On the table given; for tests too.
@@ -91,9 +92,9 @@ int rot_cuda_open(const rot_cuda_driver *driver, int device, int threads, rot_ba
 // Memory of the device within the budget. ROT_ERR_NO_MEMORY with both numbers.
 int rot_cuda_alloc(rot_cuda *cuda, size_t n_bytes, const char *what, void **out, rot_err *err);
 void rot_cuda_free(rot_cuda *cuda, void *memory, size_t n_bytes);
-// n floats to the device, as they are or rounded to bf16.
-int rot_cuda_put(rot_cuda *cuda, void *to, bool bf16, const float *from, size_t n, rot_err *err);
-int rot_cuda_put_bytes(rot_cuda *cuda, void *to, const void *from, size_t n_bytes, rot_err *err);
+// At least n_bytes at *memory, which has *have: kept, or allocated anew without its contents.
+int rot_cuda_grow(rot_cuda *cuda, void **memory, size_t *have, size_t n_bytes, const char *what,
+                  rot_err *err);
 // The error that a call without a result met before, if any.
 int rot_cuda_failed(const rot_cuda *cuda, rot_err *err);
 // Lets what follows write a buffer that was sent.
@@ -101,8 +102,21 @@ int rot_cuda_may_write(rot_cuda *cuda, rot_buffer *buffer, rot_err *err);
 int rot_cuda_launch_rows(rot_cuda *cuda, rot_cuda_launch *launch, size_t warps_needed,
                          rot_err *err);
 
+// ---- staging.c
+
+// To the device, in the order of what else it is given; `from` may be released afterwards.
+int rot_cuda_put_bytes(rot_cuda *cuda, void *to, const void *from, size_t n_bytes, rot_err *err);
+// n floats, rounded to bf16.
+int rot_cuda_put_rounded(rot_cuda *cuda, uint16_t *to, const float *from, size_t n, rot_err *err);
+// From the device, after all it was given before; waits.
+int rot_cuda_fetch(rot_cuda *cuda, const void *from, void *to, size_t n_bytes, rot_err *err);
+void rot_cuda_staging_close(rot_cuda *cuda);
+
 // ---- linear.c
 
+int rot_cuda_linear_new_bf16(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                             const uint16_t *weight, const float *bias, rot_linear **out,
+                             rot_err *err);
 int rot_cuda_linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
                         const float *weight, const float *bias, rot_linear **out, rot_err *err);
 void rot_cuda_linear_free(rot_backend *backend, rot_linear *linear);

@@ -50,6 +50,11 @@ __global__ void __launch_bounds__(128) patches_kernel(const rot_cuda_pixels_args
     rot_cuda_patches(this_block(), &a);
 }
 
+__global__ void __launch_bounds__(128) interpolate_kernel(const rot_cuda_interpolate_args a)
+{
+    rot_cuda_interpolate(this_block(), &a);
+}
+
 template <int PADDED>
 __global__ void __launch_bounds__(ROT_ATTENTION_WARPS *ROT_WARP, PADDED <= 64 ? 4 : 1)
     attention_kernel(const rot_cuda_attention_args a)
@@ -70,6 +75,7 @@ static const void *kernel_of(rot_cuda_kernel kernel)
     case ROT_CUDA_ATTENTION_128: return (const void *)attention_kernel<128>;
     case ROT_CUDA_RESAMPLE: return (const void *)resample_kernel;
     case ROT_CUDA_PATCHES: return (const void *)patches_kernel;
+    case ROT_CUDA_INTERPOLATE: return (const void *)interpolate_kernel;
     default: return NULL;
     }
 }
@@ -154,6 +160,7 @@ static int describe(int index, rot_cuda_info *out, rot_err *err)
     cudaDriverGetVersion(&out->driver_version);
     cudaRuntimeGetVersion(&out->runtime_version);
     out->blas_version = (int)cublasLtGetVersion();
+    out->place_bytes = 4 << 20;
     out->chunk_rows = 4096; // with 1024 columns a wave of 128 x 256 tiles on 132 processors
     return 0;
 }
@@ -232,11 +239,9 @@ static int copy(rot_cuda_device *d, rot_cuda_stream stream, rot_cuda_way way, vo
                 const void *from, size_t n_bytes, rot_err *err)
 {
     use(d);
-    return check(
-        cudaMemcpyAsync(to, from, n_bytes,
-                        way == ROT_CUDA_TO_DEVICE ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost,
-                        d->streams[stream]),
-        "a copy", err);
+    static const cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost,
+                                           cudaMemcpyDeviceToDevice};
+    return check(cudaMemcpyAsync(to, from, n_bytes, kinds[way], d->streams[stream]), "a copy", err);
 }
 
 static int clear(rot_cuda_device *d, void *memory, size_t n_bytes, rot_err *err)
@@ -337,41 +342,69 @@ static int32_t config(const cublasLtMatmulAlgo_t *algo, cublasLtMatmulAlgoConfig
     return value;
 }
 
-static int choose(rot_cuda_device *d, const rot_cuda_product *p, rot_cuda_choice *out, rot_err *err)
+static void name_choice(const cublasLtMatmulAlgo_t *algo, rot_cuda_choice *out)
 {
-    matmul m;
-    cublasLtMatmulPreference_t preference = NULL;
-    cublasLtMatmulHeuristicResult_t found;
+    snprintf(out->name, sizeof out->name,
+             "algorithm %d tile %d stages %d inner %d cluster %d split %d swizzle %d custom %d",
+             config(algo, CUBLASLT_ALGO_CONFIG_ID, 4),
+             config(algo, CUBLASLT_ALGO_CONFIG_TILE_ID, 4),
+             config(algo, CUBLASLT_ALGO_CONFIG_STAGES_ID, 4),
+             config(algo, CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID, 2),
+             config(algo, CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, 2),
+             config(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 4),
+             config(algo, CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING, 4),
+             config(algo, CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, 4));
+}
+
+enum { MOST_WAYS = 16 };
+
+static cublasStatus_t ask(rot_cuda_device *d, const matmul *m, int n,
+                          cublasLtMatmulHeuristicResult_t found[MOST_WAYS], int *n_found)
+{
     const size_t workspace = WORKSPACE;
     const uint32_t no_reduction = CUBLASLT_REDUCTION_SCHEME_NONE; // k is summed in one order
-    int n = 0;
+    const uint32_t at = 128;                                      // a chunk's first row
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t which;
+        const void *value;
+        size_t n_bytes;
+    } wanted[] = {
+        {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace},
+        {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &no_reduction, sizeof no_reduction},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &at, sizeof at},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &at, sizeof at},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &at, sizeof at},
+    };
+    cublasLtMatmulPreference_t preference = NULL;
+    cublasStatus_t s = cublasLtMatmulPreferenceCreate(&preference);
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted && !s; i++)
+        s = cublasLtMatmulPreferenceSetAttribute(preference, wanted[i].which, wanted[i].value,
+                                                 wanted[i].n_bytes);
+    if (!s)
+        s = cublasLtMatmulAlgoGetHeuristic(d->blas, m->operation, m->weight, m->in, m->out, m->out,
+                                           preference, n, found, n_found);
+    if (preference) cublasLtMatmulPreferenceDestroy(preference);
+    return s;
+}
+
+static int choose(rot_cuda_device *d, const rot_cuda_product *p, int n, rot_cuda_choice *out,
+                  rot_err *err)
+{
+    matmul m;
+    cublasLtMatmulHeuristicResult_t found[MOST_WAYS];
+    int n_found = 0;
     static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof out->data, "room for an algorithm");
     use(d);
+    if (n >= MOST_WAYS) return fail(err, ROT_ERR_UNSUPPORTED, "no further algorithm");
     int rc = matmul_make(p, d->workspace, &m, err); // any address is right for the choice
     if (rc < 0) return rc;
-    cublasStatus_t s = cublasLtMatmulPreferenceCreate(&preference);
-    if (!s)
-        s = cublasLtMatmulPreferenceSetAttribute(
-            preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
-    if (!s)
-        s = cublasLtMatmulPreferenceSetAttribute(preference,
-                                                 CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                                                 &no_reduction, sizeof no_reduction);
-    if (!s)
-        s = cublasLtMatmulAlgoGetHeuristic(d->blas, m.operation, m.weight, m.in, m.out, m.out,
-                                           preference, 1, &found, &n);
-    if (preference) cublasLtMatmulPreferenceDestroy(preference);
+    cublasStatus_t s = ask(d, &m, n + 1, found, &n_found);
     matmul_free(&m);
-    if (!s && n == 0) s = CUBLAS_STATUS_NOT_SUPPORTED;
-    if (!s) s = found.state;
+    if (!s && n_found <= n) s = CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!s) s = found[n].state;
     if ((rc = check_blas(s, "choosing an algorithm", err)) < 0) return rc;
-    memcpy(out->data, &found.algo, sizeof out->data);
-    snprintf(out->name, sizeof out->name, "algorithm %d tile %d stages %d inner %d cluster %d",
-             config(&found.algo, CUBLASLT_ALGO_CONFIG_ID, 4),
-             config(&found.algo, CUBLASLT_ALGO_CONFIG_TILE_ID, 4),
-             config(&found.algo, CUBLASLT_ALGO_CONFIG_STAGES_ID, 4),
-             config(&found.algo, CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID, 2),
-             config(&found.algo, CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, 2));
+    memcpy(out->data, &found[n].algo, sizeof out->data);
+    name_choice(&found[n].algo, out);
     return 0;
 }
 

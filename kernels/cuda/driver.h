@@ -2,7 +2,7 @@
 // CUDA and cuBLASLt (device.cu); tests put one in its place that computes on the processor, notes
 // every call and fails where it is told to.
 //
-// Two streams: what is given to one runs in the order in which it was given, beside the other.
+// Three streams: what is given to one runs in the order in which it was given, beside the others.
 // Every call returns at once unless it says that it waits, and returns 0 or a negative rot_error
 // with the cause in `err`. One thread at a time.
 #ifndef ROT_KERNELS_CUDA_DRIVER_H
@@ -12,12 +12,21 @@
 #include "rotoscope/error.h"
 
 enum {
-    ROT_CUDA_ABI = 2, // of this header; another one is refused
-    ROT_CUDA_EVENTS = 16
+    ROT_CUDA_ABI = 3, // of this header; another one is refused
+    ROT_CUDA_EVENTS = 40
 };
 
-typedef enum rot_cuda_stream { ROT_CUDA_COMPUTE, ROT_CUDA_OUT, ROT_CUDA_STREAMS } rot_cuda_stream;
-typedef enum rot_cuda_way { ROT_CUDA_TO_DEVICE, ROT_CUDA_FROM_DEVICE } rot_cuda_way;
+typedef enum rot_cuda_stream {
+    ROT_CUDA_COMPUTE,
+    ROT_CUDA_IN,
+    ROT_CUDA_OUT,
+    ROT_CUDA_STREAMS
+} rot_cuda_stream;
+typedef enum rot_cuda_way {
+    ROT_CUDA_TO_DEVICE,
+    ROT_CUDA_FROM_DEVICE,
+    ROT_CUDA_WITHIN
+} rot_cuda_way;
 
 typedef struct rot_cuda_info {
     char name[64];
@@ -26,6 +35,7 @@ typedef struct rot_cuda_info {
     int driver_version, runtime_version; // as CUDA numbers them: 13000 is 13.0
     int blas_version;                    // as cuBLASLt does: 130100 is 13.1.0
     uint32_t chunk_rows;                 // rows of the largest product
+    size_t place_bytes;                  // of a piece that goes up at once
 } rot_cuda_info;
 
 // out (rows, n_out) = in (rows, n_in) weight (n_out, n_in)^T + bias (n_out). bf16 in, sums in
@@ -41,7 +51,7 @@ typedef struct rot_cuda_product {
 // One way to compute a product; `name` says which to a reader.
 typedef struct rot_cuda_choice {
     uint64_t data[8];
-    char name[96];
+    char name[128];
 } rot_cuda_choice;
 
 typedef struct rot_cuda_device rot_cuda_device; // an open device; the driver's own
@@ -61,7 +71,7 @@ typedef struct rot_cuda_driver {
     int (*pin)(rot_cuda_device *device, size_t n_bytes, void **out, rot_err *err);
     void (*unpin)(rot_cuda_device *device, void *memory);
 
-    // Copies between pinned memory and the device; sets bytes of the device to 0.
+    // Copies between pinned memory and the device, or within it; sets bytes of the device to 0.
     int (*copy)(rot_cuda_device *device, rot_cuda_stream stream, rot_cuda_way way, void *to,
                 const void *from, size_t n_bytes, rot_err *err);
     int (*clear)(rot_cuda_device *device, void *memory, size_t n_bytes, rot_err *err);
@@ -71,14 +81,15 @@ typedef struct rot_cuda_driver {
     int (*mark)(rot_cuda_device *device, rot_cuda_stream stream, int event, rot_err *err);
     int (*order)(rot_cuda_device *device, rot_cuda_stream stream, int event, rot_err *err);
     int (*wait)(rot_cuda_device *device, int event, rot_err *err);
-    int (*synchronise)(rot_cuda_device *device, rot_err *err); // waits for both streams
+    int (*synchronise)(rot_cuda_device *device, rot_err *err); // waits for all streams
 
     int (*launch)(rot_cuda_device *device, const rot_cuda_launch *launch, rot_err *err);
 
-    // The way for this product: a function of the device, the library's version and the product.
-    // ROT_ERR_UNSUPPORTED: there is none. `accepts`: whether a choice made for other rows does.
-    int (*choose)(rot_cuda_device *device, const rot_cuda_product *product, rot_cuda_choice *out,
-                  rot_err *err);
+    // The n-th best way for this product, from 0 on: a function of the device, the library's
+    // version and the product. ROT_ERR_UNSUPPORTED: there is none. `accepts`: whether a choice made
+    // for other rows does. in and out lie at 128 bytes, weight and bias at 256.
+    int (*choose)(rot_cuda_device *device, const rot_cuda_product *product, int n,
+                  rot_cuda_choice *out, rot_err *err);
     bool (*accepts)(rot_cuda_device *device, const rot_cuda_product *product,
                     const rot_cuda_choice *choice);
     int (*multiply)(rot_cuda_device *device, const rot_cuda_product *product,

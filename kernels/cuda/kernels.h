@@ -19,6 +19,7 @@ typedef enum rot_cuda_kernel {
     ROT_CUDA_ATTENTION_128,
     ROT_CUDA_RESAMPLE,
     ROT_CUDA_PATCHES,
+    ROT_CUDA_INTERPOLATE,
     ROT_CUDA_KERNELS
 } rot_cuda_kernel;
 
@@ -105,6 +106,20 @@ typedef struct rot_cuda_pixels_args {
     uint8_t background;
 } rot_cuda_pixels_args;
 
+// Four rows of a table and their shares, as rot_taps (kernels/backend.h).
+typedef struct rot_cuda_taps {
+    int32_t at[4];
+    float part[4];
+} rot_cuda_taps;
+
+// A block per row.
+typedef struct rot_cuda_interpolate_args {
+    const float *table; // (..., width)
+    const rot_cuda_taps *taps;
+    float *out; // (rows, width)
+    uint32_t width;
+} rot_cuda_interpolate_args;
+
 enum { ROT_CUDA_QUERIES = 64, ROT_CUDA_KEYS = 64 };
 
 typedef union rot_cuda_args {
@@ -114,6 +129,7 @@ typedef union rot_cuda_args {
     rot_cuda_rope_args rope;
     rot_cuda_attention_args attention;
     rot_cuda_pixels_args pixels;
+    rot_cuda_interpolate_args interpolate;
 } rot_cuda_args;
 
 typedef struct rot_cuda_launch {

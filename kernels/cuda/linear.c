@@ -49,87 +49,128 @@ static rot_cuda_product product_of(const rot_linear *l, uint32_t rows)
 
 // ---- choosing
 
-// Operands to compare ways with: random, from 0.5 to 2, both signs.
+// Rows to compare ways with: 64 random ones, from 0.5 to 2 of both signs, again and again, each
+// time turned by one more, so that each stands at every place of a tile.
+enum { TRIES = 8 };
 typedef struct trial {
-    uint16_t *in;          // (largest, n_in)
-    unsigned char *out[2]; // (largest, n_out)
+    uint32_t base;            // rows that differ
+    size_t in_row, out_row;   // bytes
+    uint16_t *in;             // (largest, n_in)
+    unsigned char *out;       // (largest, n_out)
+    unsigned char *want, *is; // (base, n_out), on the host
     size_t in_bytes, out_bytes;
 } trial;
 
 static void trial_free(rot_cuda *cuda, trial *t)
 {
     rot_cuda_free(cuda, t->in, t->in_bytes);
-    for (int i = 0; i < 2; i++) rot_cuda_free(cuda, t->out[i], t->out_bytes);
+    rot_cuda_free(cuda, t->out, t->out_bytes);
+    rot_free(t->want);
+}
+
+static int put_turned(rot_cuda *cuda, const trial *t, const uint16_t *rows, uint32_t n,
+                      rot_err *err)
+{
+    for (uint32_t group = 0; group < n; group++) {
+        const size_t first = group % t->base * t->in_row, whole = t->base * t->in_row;
+        unsigned char *to = (unsigned char *)t->in + group * whole;
+        const unsigned char *from = (const unsigned char *)rows;
+        ROT_TRY(rot_cuda_put_bytes(cuda, to, from + first, whole - first, err));
+        ROT_TRY(rot_cuda_put_bytes(cuda, to + whole - first, from, first, err));
+    }
+    return 0;
 }
 
 static int trial_new(rot_cuda *cuda, const rot_cuda_product *p, trial *t, rot_err *err)
 {
-    enum { N = 1 << 16 };
-    const size_t n_in = (size_t)p->rows * p->n_in;
-    uint64_t s = 0x9e3779b97f4a7c15u;
+    const uint32_t base = p->rows >> 2 * (ROT_CUDA_SIZES - 1);
     int rc = 0;
-    *t = (trial){.in_bytes = n_in * 2, .out_bytes = (size_t)p->rows * p->n_out * (p->f32 ? 4 : 2)};
-    float *x = rot_malloc(N * sizeof *x);
-    if (!x) return rot_no_memory(err, N * sizeof *x, "a comparison");
-    for (size_t i = 0; i < N; i++) {
+    uint64_t s = 0x9e3779b97f4a7c15u;
+    *t = (trial){.base = base ? base : 1};
+    t->in_row = (size_t)p->n_in * 2, t->out_row = (size_t)p->n_out * (p->f32 ? 4 : 2);
+    t->in_bytes = p->rows * t->in_row, t->out_bytes = p->rows * t->out_row;
+    const size_t n = (size_t)t->base * p->n_in, out_bytes = t->base * t->out_row;
+    uint16_t *rows = rot_malloc(n * sizeof *rows);
+    t->want = rot_malloc(2 * out_bytes);
+    t->is = t->want + out_bytes;
+    if (!rows || !t->want) ROT_GO(rot_no_memory(err, n * sizeof *rows + 2 * out_bytes, "a trial"));
+    for (size_t i = 0; i < n; i++) {
         s ^= s << 13, s ^= s >> 7, s ^= s << 17;
-        x[i] = (0.5f + 1.5f * (float)(s >> 40) * 0x1p-24f) * (s & 1 ? -1.0f : 1.0f);
+        rows[i] =
+            rot_f32_to_bf16((0.5f + 1.5f * (float)(s >> 40) * 0x1p-24f) * (s & 1 ? -1.0f : 1.0f));
     }
-    ROT_GO(rot_cuda_alloc(cuda, t->in_bytes, "a comparison", (void **)&t->in, err));
-    for (int i = 0; i < 2; i++)
-        ROT_GO(rot_cuda_alloc(cuda, t->out_bytes, "a comparison", (void **)&t->out[i], err));
-    for (size_t at = 0; at < n_in; at += N)
-        ROT_GO(rot_cuda_put(cuda, t->in + at, true, x, n_in - at < N ? n_in - at : N, err));
+    ROT_GO(rot_cuda_alloc(cuda, t->in_bytes, "a trial", (void **)&t->in, err));
+    ROT_GO(rot_cuda_alloc(cuda, t->out_bytes, "a trial", (void **)&t->out, err));
+    ROT_GO(put_turned(cuda, t, rows, p->rows / t->base, err));
 done:
-    rot_free(x);
+    rot_free(rows);
     return rc;
 }
 
-// Rows [from, from + n_bytes / row) of both outputs, compared on the host.
-static int same_bytes(rot_cuda *cuda, const trial *t, size_t n_bytes, bool *same, rot_err *err)
+// Whether the first `rows` rows of the output are those of `want`, turned.
+static int is_turned(rot_cuda *cuda, const trial *t, uint32_t rows, bool *same, rot_err *err)
 {
-    const rot_cuda_driver *d = cuda->driver;
+    const size_t whole = t->base * t->out_row;
     *same = true;
-    enum { PIECE = ROT_CUDA_STAGING_BYTES };
-    ROT_TRY(d->synchronise(cuda->device, err)); // both staging buffers are free
-    for (size_t at = 0; at < n_bytes && *same; at += PIECE) {
-        const size_t n = n_bytes - at < PIECE ? n_bytes - at : PIECE;
-        for (int i = 0; i < 2; i++)
-            ROT_TRY(d->copy(cuda->device, ROT_CUDA_COMPUTE, ROT_CUDA_FROM_DEVICE, cuda->staging[i],
-                            t->out[i] + at, n, err));
-        ROT_TRY(d->synchronise(cuda->device, err));
-        *same = !memcmp(cuda->staging[0], cuda->staging[1], n);
+    for (uint32_t group = 0; group < rows / t->base && *same; group++) {
+        const size_t first = group % t->base * t->out_row;
+        ROT_TRY(rot_cuda_fetch(cuda, t->out + group * whole, t->is, whole, err));
+        *same = !memcmp(t->is, t->want + first, whole - first) &&
+                !memcmp(t->is + whole - first, t->want, first);
     }
     return 0;
+}
+
+// Up to four products of p->rows rows, one behind the other, into an output of zeros.
+static int multiply_trial(rot_cuda *cuda, const rot_linear *l, const trial *t,
+                          const rot_cuda_product *p, const rot_cuda_choice *choice, int n,
+                          rot_err *err)
+{
+    const rot_cuda_driver *d = cuda->driver;
+    ROT_TRY(d->clear(cuda->device, t->out, t->out_bytes, err));
+    for (size_t row = 0; n-- > 0; row += p->rows)
+        ROT_TRY(d->multiply(cuda->device, p, choice, t->in + row * l->n_in, l->weight,
+                            p->bias ? l->bias : NULL, t->out + row * t->out_row, err));
+    return 0;
+}
+
+// The best way that gives a row the same bits wherever it stands.
+static int choose_way(rot_cuda *cuda, const rot_linear *l, const trial *t, rot_cuda_way_of *way,
+                      rot_err *err)
+{
+    const rot_cuda_product *p = &way->product;
+    for (int i = 0; i < TRIES; i++) {
+        bool same;
+        const int rc = cuda->driver->choose(cuda->device, p, i, &way->choice, err);
+        if (rc == ROT_ERR_UNSUPPORTED && i > 0) break;
+        ROT_TRY(rc);
+        ROT_TRY(multiply_trial(cuda, l, t, p, &way->choice, 1, err));
+        ROT_TRY(rot_cuda_fetch(cuda, t->out, t->want, t->base * t->out_row, err));
+        ROT_TRY(is_turned(cuda, t, p->rows, &same, err));
+        if (same) return 0;
+    }
+    ROT_FAIL(err, ROT_ERR_UNSUPPORTED,
+             "every way of cuBLASLt's gives a row other bits in another place");
 }
 
 // A smaller chunk serves if the way of the largest takes it and gives its rows the same bits.
 static int try_size(rot_cuda *cuda, const rot_linear *l, const trial *t, rot_cuda_way_of *way,
                     int size, rot_err *err)
 {
-    const rot_cuda_driver *d = cuda->driver;
     rot_cuda_product p = way->product;
     p.rows >>= 2 * size;
-    if (p.rows == 0 || !d->accepts(cuda->device, &p, &way->choice)) return 0;
-    const size_t row = t->out_bytes / way->product.rows, n = 4;
-    ROT_TRY(d->clear(cuda->device, t->out[1], t->out_bytes, err));
-    for (size_t i = 0; i < n; i++)
-        ROT_TRY(d->multiply(cuda->device, &p, &way->choice, t->in + i * p.rows * l->n_in, l->weight,
-                            l->bias, t->out[1] + i * p.rows * row, err));
-    return same_bytes(cuda, t, n * p.rows * row, &way->sizes.has[size], err);
+    if (p.rows == 0 || !cuda->driver->accepts(cuda->device, &p, &way->choice)) return 0;
+    ROT_TRY(multiply_trial(cuda, l, t, &p, &way->choice, 4, err));
+    return is_turned(cuda, t, 4 * p.rows, &way->sizes.has[size], err);
 }
 
 static int decide(rot_cuda *cuda, const rot_linear *l, rot_cuda_way_of *way, rot_err *err)
 {
-    const rot_cuda_driver *d = cuda->driver;
-    const rot_cuda_product *p = &way->product;
     trial t;
     int rc = 0;
-    way->sizes = (rot_cuda_sizes){.largest = p->rows, .has = {true}};
-    ROT_TRY(d->choose(cuda->device, p, &way->choice, err));
-    ROT_GO(trial_new(cuda, p, &t, err));
-    ROT_GO(d->clear(cuda->device, t.out[0], t.out_bytes, err));
-    ROT_GO(d->multiply(cuda->device, p, &way->choice, t.in, l->weight, l->bias, t.out[0], err));
+    way->sizes = (rot_cuda_sizes){.largest = way->product.rows, .has = {true}};
+    ROT_GO(trial_new(cuda, &way->product, &t, err));
+    ROT_GO(choose_way(cuda, l, &t, way, err));
     for (int size = 1; size < ROT_CUDA_SIZES; size++) ROT_GO(try_size(cuda, l, &t, way, size, err));
 done:
     trial_free(cuda, &t);
@@ -173,8 +214,26 @@ static int make_sums(rot_cuda *cuda, size_t n_out, rot_err *err)
     return 0;
 }
 
-int rot_cuda_linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
-                        const float *weight, const float *bias, rot_linear **out, rot_err *err)
+// From one of the two.
+typedef struct source {
+    const float *wide;
+    const uint16_t *narrow;
+} source;
+
+static int put_all(rot_cuda *cuda, const rot_linear *l, source weight, const float *bias,
+                   rot_err *err)
+{
+    if (weight.narrow)
+        ROT_TRY(rot_cuda_put_bytes(cuda, l->weight, weight.narrow, l->weight_bytes, err));
+    else
+        ROT_TRY(rot_cuda_put_rounded(cuda, l->weight, weight.wide, l->n_in * l->n_out, err));
+    return l->bias_bytes < l->n_out * sizeof *bias
+               ? rot_cuda_put_rounded(cuda, l->bias, bias, l->n_out, err)
+               : rot_cuda_put_bytes(cuda, l->bias, bias, l->bias_bytes, err);
+}
+
+static int make_linear(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                       source weight, const float *bias, rot_linear **out, rot_err *err)
 {
     rot_cuda *cuda = (rot_cuda *)backend;
     int rc = rot_cuda_failed(cuda, err);
@@ -187,13 +246,10 @@ int rot_cuda_linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epi
     *l = (rot_linear){.n_in = n_in, .n_out = n_out, .epilogue = epilogue};
     l->fused = can_fuse(epilogue, bias, n_out);
     const bool bf16_bias = l->fused && epilogue != ROT_EPILOGUE_ADD;
-    const size_t weight_bytes = n_in * n_out * 2, bias_bytes = n_out * (bf16_bias ? 2 : 4);
-    ROT_GO(rot_cuda_alloc(cuda, weight_bytes, "a weight", (void **)&l->weight, err));
-    l->weight_bytes = weight_bytes;
-    ROT_GO(rot_cuda_alloc(cuda, bias_bytes, "a bias", &l->bias, err));
-    l->bias_bytes = bias_bytes;
-    ROT_GO(rot_cuda_put(cuda, l->weight, true, weight, n_in * n_out, err));
-    ROT_GO(rot_cuda_put(cuda, l->bias, bf16_bias, bias, n_out, err));
+    l->weight_bytes = n_in * n_out * 2, l->bias_bytes = n_out * (bf16_bias ? 2 : 4);
+    ROT_GO(rot_cuda_alloc(cuda, l->weight_bytes, "a weight", (void **)&l->weight, err));
+    ROT_GO(rot_cuda_alloc(cuda, l->bias_bytes, "a bias", &l->bias, err));
+    ROT_GO(put_all(cuda, l, weight, bias, err));
     if (!l->fused) ROT_GO(make_sums(cuda, n_out, err));
     ROT_GO(find_way(cuda, l, err));
     *out = l;
@@ -201,6 +257,19 @@ int rot_cuda_linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epi
 done:
     rot_cuda_linear_free(backend, l);
     return rc;
+}
+
+int rot_cuda_linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                        const float *weight, const float *bias, rot_linear **out, rot_err *err)
+{
+    return make_linear(backend, n_in, n_out, epilogue, (source){.wide = weight}, bias, out, err);
+}
+
+int rot_cuda_linear_new_bf16(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                             const uint16_t *weight, const float *bias, rot_linear **out,
+                             rot_err *err)
+{
+    return make_linear(backend, n_in, n_out, epilogue, (source){.narrow = weight}, bias, out, err);
 }
 
 void rot_cuda_linear_free(rot_backend *backend, rot_linear *linear)

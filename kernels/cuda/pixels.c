@@ -77,19 +77,6 @@ static void place_all(layout *l, const rot_pixel_image *images, size_t n, const 
     }
 }
 
-static int grow(rot_cuda *cuda, unsigned char **memory, size_t *have, size_t n_bytes,
-                const char *what, rot_err *err)
-{
-    if (n_bytes <= *have) return 0;
-    rot_cuda_free(cuda, *memory, *have);
-    *memory = NULL;
-    *have = 0;
-    n_bytes += n_bytes / 4;
-    ROT_TRY(rot_cuda_alloc(cuda, n_bytes, what, (void **)memory, err));
-    *have = n_bytes;
-    return 0;
-}
-
 static int launch_all(rot_cuda *cuda, const layout *l, rot_cuda_pixels_args *args, size_t n,
                       uint32_t rows, rot_err *err)
 {
@@ -122,8 +109,9 @@ int rot_cuda_cut(rot_backend *backend, const rot_pixel_image *images, size_t n,
     l.pictures = (rot_cuda_picture *)(void *)l.blob;
     place_all(&l, images, n, cut);
     for (size_t i = 0; i < n; i++) rows += (uint32_t)(images[i].grid_h * images[i].grid_w);
-    ROT_GO(grow(cuda, &cuda->blob, &cuda->blob_bytes, blob_bytes, "images", err));
-    ROT_GO(grow(cuda, &cuda->scratch, &cuda->scratch_bytes, l.scratch_bytes, "images", err));
+    ROT_GO(rot_cuda_grow(cuda, (void **)&cuda->blob, &cuda->blob_bytes, blob_bytes, "images", err));
+    ROT_GO(rot_cuda_grow(cuda, (void **)&cuda->scratch, &cuda->scratch_bytes, l.scratch_bytes,
+                         "images", err));
     ROT_GO(rot_cuda_put_bytes(cuda, cuda->blob, l.blob, blob_bytes, err));
     const size_t table = align(n * sizeof *l.pictures);
     rot_cuda_pixels_args args = {.blob = cuda->blob,

@@ -91,6 +91,25 @@ ROT_KERNEL void rot_cuda_swiglu(rot_block b, const rot_cuda_swiglu_args *a)
     }
 }
 
+ROT_KERNEL void rot_cuda_interpolate(rot_block b, const rot_cuda_interpolate_args *a)
+{
+    const rot_cuda_taps taps = a->taps[b.x];
+    const float *row[4];
+    ROT_UNROLL
+    for (int i = 0; i < 4; i++) row[i] = a->table + (size_t)taps.at[i] * a->width;
+    float *out = a->out + (size_t)b.x * a->width;
+    ROT_EACH_WARP(b, w)
+    {
+        ROT_EACH_LANE(l)
+        {
+            for (uint32_t i = (uint32_t)(w * ROT_WARP + l); i < a->width;
+                 i += (uint32_t)b.warps * ROT_WARP)
+                out[i] = row[0][i] * taps.part[0] + row[1][i] * taps.part[1] +
+                         row[2][i] * taps.part[2] + row[3][i] * taps.part[3];
+        }
+    }
+}
+
 // The segment that a row lies in.
 ROT_KERNEL int32_t rot_cuda_segment_of(const int32_t *starts, int32_t n, int32_t row)
 {

@@ -1,5 +1,5 @@
 // A device that is none: the driver table of kernels/cuda/driver.h on the processor. It keeps what
-// it is given in two queues and does it as late as it may, so that a missing wait shows in the
+// it is given in three queues and does it as late as it may, so that a missing wait shows in the
 // results; it notes every call, looks behind every allocation for bytes that were written there,
 // watches shared memory (kernels/cuda/shared.h), and fails where it is told to.
 //
@@ -22,7 +22,7 @@
 #include "kernels/cuda/pixels.h"
 #include "kernels/cuda/rows.h"
 
-enum { FAKE_GUARD = 256, FAKE_CHUNK = 128 };
+enum { FAKE_GUARD = 256, FAKE_CHUNK = 128, FAKE_PLACE = 16384, FAKE_WAYS = 3 };
 
 typedef enum fake_call {
     FAKE_ALLOC,
@@ -41,6 +41,7 @@ typedef struct fake_work {
     fake_call call;
     rot_cuda_launch launch;
     rot_cuda_product product;
+    uint64_t algorithm;
     const uint16_t *in, *weight;
     const void *from, *bias;
     void *to;
@@ -78,7 +79,8 @@ static struct fake_log {
     bool backwards; // threads and blocks from the last one on
     size_t live;  // allocations
     bool (*accepts)(const rot_cuda_product *product);  // NULL: all
-    bool (*disturbs)(const rot_cuda_product *product); // NULL: none
+    // What a sum starts with, of an algorithm and a row; NULL: 0.
+    float (*disturbs)(const rot_cuda_product *product, uint64_t algorithm, size_t row);
 } fake_log;
 
 static inline int fake_fail(rot_err *err, int code, const char *format, ...)
@@ -126,6 +128,7 @@ static inline long fake_block(rot_block b, const rot_cuda_launch *l)
     case ROT_CUDA_ATTENTION_128: return fake_attention(b, l);
     case ROT_CUDA_RESAMPLE: rot_cuda_resample(b, &l->args.pixels); break;
     case ROT_CUDA_PATCHES: rot_cuda_patches(b, &l->args.pixels); break;
+    case ROT_CUDA_INTERPOLATE: rot_cuda_interpolate(b, &l->args.interpolate); break;
     default: abort();
     }
     return 0;
@@ -169,12 +172,12 @@ static inline void fake_multiply(const fake_work *w)
     float *weight = malloc(n_in * n * sizeof *weight); // (n_in, n_out)
     for (size_t i = 0; i < n_in * n; i++)
         weight[i % n_in * n + i / n_in] = rot_cuda_from_bf16(w->weight[i]);
-    const float start = fake_log.disturbs && fake_log.disturbs(p) ? 1e-3f : 0.0f;
 #pragma omp parallel for schedule(dynamic, 1)
     for (size_t row = 0; row < p->rows; row += 2) {
         const size_t more = row + 1 < p->rows;
         float *a = malloc(2 * n * sizeof *a), *b = a + n;
-        for (size_t j = 0; j < 2 * n; j++) a[j] = start;
+        for (size_t j = 0; j < 2 * n; j++)
+            a[j] = fake_log.disturbs ? fake_log.disturbs(p, w->algorithm, row + j / n) : 0.0f;
         for (size_t k = 0; k < n_in; k++) {
             const float x = rot_cuda_from_bf16(w->in[row * n_in + k]);
             const float y = rot_cuda_from_bf16(w->in[(row + more) * n_in + k]);
@@ -263,7 +266,8 @@ static inline int fake_describe(int device, rot_cuda_info *out, rot_err *err)
                            .driver_version = 13000,
                            .runtime_version = 13000,
                            .blas_version = (int)fake_number("ROT_FAKE_CUDA_BLAS", 130000),
-                           .chunk_rows = FAKE_CHUNK};
+                           .chunk_rows = FAKE_CHUNK,
+                           .place_bytes = FAKE_PLACE};
     return 0;
 }
 
@@ -376,11 +380,13 @@ static inline int fake_launched(rot_cuda_device *d, const rot_cuda_launch *launc
     return fake_add(d, ROT_CUDA_COMPUTE, &w, err);
 }
 
-static inline int fake_choose(rot_cuda_device *d, const rot_cuda_product *p, rot_cuda_choice *out,
-                              rot_err *err)
+static inline int fake_choose(rot_cuda_device *d, const rot_cuda_product *p, int n,
+                              rot_cuda_choice *out, rot_err *err)
 {
-    (void)d, (void)p, (void)err;
-    snprintf(out->name, sizeof out->name, "algorithm %ld", fake_number("ROT_FAKE_CUDA_CHOICE", 1));
+    (void)d, (void)p;
+    if (n >= FAKE_WAYS) return fake_fail(err, ROT_ERR_UNSUPPORTED, "no further algorithm");
+    out->data[0] = (uint64_t)(fake_number("ROT_FAKE_CUDA_CHOICE", 1) + n);
+    snprintf(out->name, sizeof out->name, "algorithm %llu", (unsigned long long)out->data[0]);
     return 0;
 }
 
@@ -395,9 +401,13 @@ static inline int fake_multiplied(rot_cuda_device *d, const rot_cuda_product *p,
                                   const rot_cuda_choice *choice, const uint16_t *in,
                                   const uint16_t *weight, const void *bias, void *out, rot_err *err)
 {
-    (void)choice;
-    const fake_work w = {
-        .call = FAKE_MULTIPLY, .product = *p, .in = in, .weight = weight, .bias = bias, .to = out};
+    const fake_work w = {.call = FAKE_MULTIPLY,
+                         .product = *p,
+                         .algorithm = choice->data[0],
+                         .in = in,
+                         .weight = weight,
+                         .bias = bias,
+                         .to = out};
     if (fake_log.n_products < 4096) fake_log.product_rows[fake_log.n_products++] = p->rows;
     return fake_add(d, ROT_CUDA_COMPUTE, &w, err);
 }

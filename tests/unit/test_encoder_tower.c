@@ -119,7 +119,10 @@ static void positions_are_corner_aligned(void **state)
     for (size_t g = 0; g < sizeof grids / sizeof *grids; g++) {
         int h = grids[g][0], w = grids[g][1], patch = 0;
         float *out = malloc((size_t)(h * w * WIDTH) * sizeof *out);
-        rot_tower_positions(table, SIDE, WIDTH, 2, h, w, out);
+        rot_taps *taps = malloc((size_t)(h * w) * sizeof *taps);
+        rot_tower_position_taps(SIDE, 2, h, w, taps);
+        rot_tower_interpolate(table, WIDTH, taps, (size_t)(h * w), out);
+        free(taps);
         for (int by = 0; by < h; by += 2)
             for (int bx = 0; bx < w; bx += 2)
                 for (int y = by; y < by + 2; y++)

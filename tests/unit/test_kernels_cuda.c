@@ -186,6 +186,35 @@ static void elements_have_the_bits_of_ref(void **state)
     rot_backend_close(&both[1]);
 }
 
+static void interpolated_rows_are_sums_of_four(void **state)
+{
+    (void)state;
+    enum { ROWS = 300, WIDTH = 150, TABLE = 40 };
+    rot_backend *b = open_fake();
+    rot_err err;
+    float *table = random_floats(TABLE * WIDTH, 1), *parts = random_floats(4 * ROWS, 1);
+    rot_taps taps[ROWS];
+    for (int i = 0; i < 4 * ROWS; i++) {
+        taps[i / 4].at[i % 4] = i * 7 % TABLE;
+        taps[i / 4].part[i % 4] = parts[i];
+    }
+    rot_buffer *from = put(b, ROT_ELEM_F32, TABLE, WIDTH, table),
+               *out = put(b, ROT_ELEM_F32, ROWS, WIDTH, NULL);
+    assert_int_equal(b->ops->interpolate(b, ROWS, WIDTH, from, taps, out, &err), 0);
+    float *got = get(b, out, ROT_ELEM_F32, ROWS, WIDTH);
+    for (int i = 0; i < ROWS * WIDTH; i++) {
+        const rot_taps *t = &taps[i / WIDTH];
+        double want = 0;
+        for (int k = 0; k < 4; k++)
+            want += (double)t->part[k] * (double)table[t->at[k] * WIDTH + i % WIDTH];
+        assert_true(fabs((double)got[i] - want) < 1e-6);
+    }
+    b->ops->buffer_free(b, from);
+    b->ops->buffer_free(b, out);
+    close_fake(b);
+    free(table), free(parts), free(got);
+}
+
 // ---- chunks
 
 static void chunks_are_at_least_half_full(void **state)
@@ -218,9 +247,46 @@ static bool not_of_32_rows(const rot_cuda_product *p)
     return p->rows != 32;
 }
 
-static bool of_8_rows(const rot_cuda_product *p)
+static float of_8_rows(const rot_cuda_product *p, uint64_t algorithm, size_t row)
 {
-    return p->rows == 8;
+    (void)algorithm, (void)row;
+    return p->rows == 8 ? 1e-3f : 0.0f;
+}
+
+// As where a tile at the end is summed up by several blocks.
+static float of_the_last_row(const rot_cuda_product *p, uint64_t algorithm, size_t row)
+{
+    return algorithm == 1 && row == p->rows - 1 ? 1e-3f : 0.0f;
+}
+
+static float of_odd_rows(const rot_cuda_product *p, uint64_t algorithm, size_t row)
+{
+    (void)p, (void)algorithm;
+    return row % 2 ? 1e-3f : 0.0f;
+}
+
+static void ways_that_know_a_rows_place_are_not_used(void **state)
+{
+    (void)state;
+    enum { N = 16 };
+    rot_backend *b = open_fake();
+    rot_linear *linear;
+    rot_err err;
+    char text[512];
+    float *w = random_floats(N * N, 1), bias[N] = {0};
+    fake_log.disturbs = of_the_last_row;
+    assert_int_equal(b->ops->linear_new(b, N, N, ROT_EPILOGUE_NONE, w, bias, &linear, &err), 0);
+    b->ops->choices(b, text, sizeof text);
+    assert_non_null(strstr(text, "algorithm 2, rows 128 32 8 2\n"));
+    b->ops->linear_free(b, linear);
+    close_fake(b);
+    b = open_fake();
+    fake_log.disturbs = of_odd_rows;
+    assert_int_equal(b->ops->linear_new(b, N, N, ROT_EPILOGUE_NONE, w, bias, &linear, &err),
+                     ROT_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "16 by 16: every way"));
+    close_fake(b);
+    free(w);
 }
 
 // A size that the way does not take, or whose bits differ, is never used; bits are those of all.
@@ -532,8 +598,10 @@ int main(void)
         cmocka_unit_test(shared_memory_is_watched),
         cmocka_unit_test(threads_run_in_any_order),
         cmocka_unit_test(elements_have_the_bits_of_ref),
+        cmocka_unit_test(interpolated_rows_are_sums_of_four),
         cmocka_unit_test(chunks_are_at_least_half_full),
         cmocka_unit_test(sizes_with_other_bits_are_not_used),
+        cmocka_unit_test(ways_that_know_a_rows_place_are_not_used),
         cmocka_unit_test(shapes_are_decided_once),
         cmocka_unit_test(results_on_their_way_are_not_overwritten),
         cmocka_unit_test(large_uploads_arrive_whole),
