@@ -110,6 +110,9 @@ int rot_decoder_set_row(rot_decoder *decoder, int32_t id, const float *row, rot_
 int rot_context_open(rot_decoder *decoder, size_t n, const int32_t *capacity, bool keep_grad,
                      rot_context **out, rot_err *err);
 void rot_context_close(rot_context **context);
+// The context as if it were opened anew, for other sequences. Its memory stays and grows where they
+// need more. After an error it can be reset or closed, nothing else.
+int rot_context_reset(rot_context *context, size_t n, const int32_t *capacity, rot_err *err);
 // LoRA's dropout, and the model's if it was opened with it, from now on: masks are a function of
 // this seed, keys[i] of sequence i, position, layer, module and element, so that rows run again
 // have the same ones. keys NULL: no dropout,

@@ -19,12 +19,13 @@ typedef struct saved {
 
 struct rot_context {
     rot_decoder *decoder;
-    size_t n, cache_rows;
+    size_t n, n_most, cache_rows; // sequences, room for so many; rows of all
     bool keep_grad;
     int32_t *capacity, *length, *first; // (n)
     int32_t *past, *counts;             // (n) of the pass that runs
     size_t *base;                       // (n)
     float *k, *v, *dk, *dv;             // (layers, cache_rows, kv_heads * head_dim)
+    size_t k_floats, v_floats, dk_floats, dv_floats;
 
     saved *stack;
     size_t depth, stack_capacity, stack_made;
@@ -44,9 +45,9 @@ static size_t kv_width(const rot_decoder *decoder)
     return (size_t)decoder->shape.info.kv_heads * (size_t)decoder->shape.info.head_dim;
 }
 
-static int allocate(rot_context *c, rot_err *err)
+static int allocate(rot_context *c, size_t most, rot_err *err)
 {
-    size_t n = c->n + 1;
+    size_t n = most + 1;
     int32_t **ints[] = {&c->capacity, &c->length, &c->first, &c->past, &c->counts};
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
         if (!(*ints[i] = rot_calloc(n, sizeof **ints[i])))
@@ -54,50 +55,13 @@ static int allocate(rot_context *c, rot_err *err)
     c->base = rot_calloc(n, sizeof *c->base);
     c->dropout_keys = rot_calloc(n, sizeof *c->dropout_keys);
     if (!c->base || !c->dropout_keys) return rot_no_memory(err, n * sizeof *c->base, "a context");
+    c->n_most = most;
     return 0;
 }
 
-static int allocate_cache(rot_context *c, rot_err *err)
+// Leaves a context of no sequences.
+static void release(rot_context *c)
 {
-    rot_train *t = c->decoder->train;
-    size_t n = (size_t)c->decoder->shape.info.layers * c->cache_rows * kv_width(c->decoder);
-    float **blocks[] = {&c->k, &c->v, &c->dk, &c->dv};
-    for (int i = 0; i < (c->keep_grad ? 4 : 2); i++)
-        if (!(*blocks[i] = t->ops->alloc(t, n, "the cache of keys and values", err)))
-            return ROT_ERR_NO_MEMORY;
-    return 0;
-}
-
-int rot_context_open(rot_decoder *decoder, size_t n, const int32_t *capacity, bool keep_grad,
-                     rot_context **out, rot_err *err)
-{
-    *out = NULL;
-    rot_context *c = rot_calloc(1, sizeof *c);
-    if (!c) return rot_no_memory(err, sizeof *c, "a context");
-    *c = (rot_context){.decoder = decoder, .n = n, .keep_grad = keep_grad};
-    int rc = 0;
-    ROT_GO(allocate(c, err));
-    for (size_t i = 0; i < n; i++) {
-        if (capacity[i] < 0)
-            ROT_FAIL_GO(err, ROT_ERR_USAGE, "sequence %zu: a capacity of %d", i, capacity[i]);
-        c->capacity[i] = capacity[i];
-        c->base[i] = c->cache_rows;
-        c->cache_rows += (size_t)capacity[i];
-    }
-    if (c->cache_rows > INT32_MAX)
-        ROT_FAIL_GO(err, ROT_ERR_TOO_LARGE, "a context of %zu rows", c->cache_rows);
-    ROT_GO(allocate_cache(c, err));
-    *out = c;
-    c = NULL;
-done:
-    rot_context_close(&c);
-    return rc;
-}
-
-void rot_context_close(rot_context **handle)
-{
-    rot_context *c = *handle;
-    if (!c) return;
     rot_train *t = c->decoder->train;
     for (size_t i = 0; i < c->stack_made; i++) {
         rot_free(c->stack[i].counts);
@@ -107,9 +71,76 @@ void rot_context_close(rot_context **handle)
     }
     float *blocks[] = {c->k, c->v, c->dk, c->dv, c->work};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) t->ops->release(t, blocks[i]);
-    void *rest[] = {c->capacity, c->length,       c->first,     c->past,     c->counts, c->base,
-                    c->stack,    c->dropout_keys, c->row_index, c->row_keys, c};
+    void *rest[] = {c->capacity, c->length, c->first,        c->past,      c->counts,
+                    c->base,     c->stack,  c->dropout_keys, c->row_index, c->row_keys};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) rot_free(rest[i]);
+    *c = (rot_context){.decoder = c->decoder, .keep_grad = c->keep_grad};
+}
+
+// Room for n floats; what was in the block is gone.
+static int reserve(rot_context *c, float **block, size_t *floats, size_t n, const char *what,
+                   rot_err *err)
+{
+    rot_train *t = c->decoder->train;
+    if (n <= *floats) return 0;
+    if (*floats) n += n / 8; // it grows: the next ones may be a bit larger still
+    t->ops->release(t, *block);
+    *floats = 0;
+    *block = t->ops->alloc(t, n, what, err);
+    if (!*block) return ROT_ERR_NO_MEMORY;
+    *floats = n;
+    return 0;
+}
+
+static int reserve_cache(rot_context *c, rot_err *err)
+{
+    size_t n = (size_t)c->decoder->shape.info.layers * c->cache_rows * kv_width(c->decoder);
+    const char *what = "the cache of keys and values";
+    ROT_TRY(reserve(c, &c->k, &c->k_floats, n, what, err));
+    ROT_TRY(reserve(c, &c->v, &c->v_floats, n, what, err));
+    if (!c->keep_grad) return 0;
+    ROT_TRY(reserve(c, &c->dk, &c->dk_floats, n, what, err));
+    return reserve(c, &c->dv, &c->dv_floats, n, what, err);
+}
+
+int rot_context_reset(rot_context *c, size_t n, const int32_t *capacity, rot_err *err)
+{
+    if (n > c->n_most) {
+        release(c);
+        ROT_TRY(allocate(c, n, err));
+    }
+    c->n = n;
+    c->depth = c->cache_rows = 0;
+    c->dropout = false;
+    for (size_t i = 0; i < n; i++) {
+        if (capacity[i] < 0)
+            ROT_FAIL(err, ROT_ERR_USAGE, "sequence %zu: a capacity of %d", i, capacity[i]);
+        c->capacity[i] = capacity[i];
+        c->length[i] = c->first[i] = 0;
+        c->base[i] = c->cache_rows;
+        c->cache_rows += (size_t)capacity[i];
+    }
+    if (c->cache_rows > INT32_MAX)
+        ROT_FAIL(err, ROT_ERR_TOO_LARGE, "a context of %zu rows", c->cache_rows);
+    return reserve_cache(c, err);
+}
+
+int rot_context_open(rot_decoder *decoder, size_t n, const int32_t *capacity, bool keep_grad,
+                     rot_context **out, rot_err *err)
+{
+    *out = rot_calloc(1, sizeof **out);
+    if (!*out) return rot_no_memory(err, sizeof **out, "a context");
+    **out = (rot_context){.decoder = decoder, .keep_grad = keep_grad};
+    int rc = allocate(*out, n, err);
+    if (rc == 0) rc = rot_context_reset(*out, n, capacity, err);
+    if (rc < 0) rot_context_close(out);
+    return rc;
+}
+
+void rot_context_close(rot_context **handle)
+{
+    if (*handle) release(*handle);
+    rot_free(*handle);
     *handle = NULL;
 }
 
@@ -195,27 +226,14 @@ static size_t kept_floats(const rot_decoder *decoder, size_t rows)
     return at;
 }
 
-static int reserve(rot_context *c, float **block, size_t *floats, size_t n, const char *what,
-                   rot_err *err)
-{
-    rot_train *t = c->decoder->train;
-    if (n <= *floats) return 0;
-    float *more = t->ops->alloc(t, n + n / 8, what, err);
-    if (!more) return ROT_ERR_NO_MEMORY;
-    t->ops->release(t, *block);
-    *block = more;
-    *floats = n + n / 8;
-    return 0;
-}
-
 // Room for one more saved pass at the top of the stack.
 static int push(rot_context *c, size_t rows, rot_err *err)
 {
     ROT_TRY(rot_grow(&c->stack, &c->stack_capacity, c->depth + 1, sizeof *c->stack, err));
     if (c->depth == c->stack_made) {
         saved *s = &c->stack[c->depth];
-        *s = (saved){.counts = rot_calloc(c->n + 1, sizeof *s->counts),
-                     .past = rot_calloc(c->n + 1, sizeof *s->past)};
+        *s = (saved){.counts = rot_calloc(c->n_most + 1, sizeof *s->counts),
+                     .past = rot_calloc(c->n_most + 1, sizeof *s->past)};
         c->stack_made++;
         if (!s->counts || !s->past) {
             rot_free(s->counts);

@@ -250,6 +250,8 @@ static void rot_close(rot_method *method)
     rot_method_rot *m = (rot_method_rot *)method;
     for (int i = 0; i < 2; i++) rot_split_close(&m->splits[i]);
     rot_head_close(&m->head);
+    for (int i = 0; i < 2; i++) rot_context_close(&m->contexts[i]);
+    rot_arena_free(&m->arena);
     rot_train_close(&m->train);
     rot_decoder_close(&m->base.decoder);
     rot_tokenizer_close(&m->tokenizer);

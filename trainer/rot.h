@@ -35,7 +35,6 @@ typedef struct rot_example {
 } rot_example;
 
 typedef struct rot_examples {
-    rot_arena arena; // ids and names
     rot_example *list;
     size_t n, questions, latents, answers; // rows of all samples
 } rot_examples;
@@ -49,6 +48,8 @@ typedef struct rot_method_rot {
     char tokenizer_sha256[65];
     rot_split splits[2];
     rot_head *head;
+    rot_arena arena;              // of a micro-batch
+    rot_context *contexts[2];     // of a micro-batch: the rollout's; the answer's, if another
     float *rows, *d_rows; // (2, d): <img_begin>, <img_end> as inputs, if they train; gradients
     float log_variances[2], d_log_variances[2]; // of vision and lm
     rot_method_param *params;
@@ -57,10 +58,10 @@ typedef struct rot_method_rot {
 // rot_data.c
 int rot_split_open(rot_method_rot *m, rot_which which, rot_err *err);
 void rot_split_close(rot_split *split);
-// ROT_ERR_INPUT with the sample's id where a sequence is longer than the model's positions.
+// Into m->arena. ROT_ERR_INPUT with the sample's id where a sequence is longer than the model's
+// positions.
 int rot_examples_read(rot_method_rot *m, const rot_micro_batch *batch, rot_examples *out,
                       rot_err *err);
-void rot_examples_free(rot_examples *examples);
 // targets (latents, d)
 int rot_targets_read(rot_method_rot *m, const rot_micro_batch *batch, const rot_examples *examples,
                      float *targets, rot_err *err);

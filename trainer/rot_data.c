@@ -200,11 +200,11 @@ int rot_examples_read(rot_method_rot *m, const rot_micro_batch *batch, rot_examp
                       rot_err *err)
 {
     const rot_split *split = &m->splits[batch->which];
-    out->list = rot_arena_alloc(&out->arena, (batch->n + 1) * sizeof *out->list);
+    out->list = rot_arena_alloc(&m->arena, (batch->n + 1) * sizeof *out->list);
     if (!out->list) return rot_no_memory(err, batch->n * sizeof *out->list, "samples");
     for (size_t i = 0; i < batch->n; i++) {
         rot_example *e = &out->list[i];
-        ROT_TRY(read_example(m, split, batch->samples[i], &out->arena, e, err));
+        ROT_TRY(read_example(m, split, batch->samples[i], &m->arena, e, err));
         e->question_at = out->questions;
         e->latent_at = out->latents;
         e->answer_at = out->answers;
@@ -214,11 +214,6 @@ int rot_examples_read(rot_method_rot *m, const rot_micro_batch *batch, rot_examp
         out->n++;
     }
     return 0;
-}
-
-void rot_examples_free(rot_examples *examples)
-{
-    rot_arena_free(&examples->arena);
 }
 
 int rot_targets_read(rot_method_rot *m, const rot_micro_batch *batch, const rot_examples *examples,

@@ -24,12 +24,13 @@ typedef struct step {
     const rot_micro_batch *batch;
     rot_examples examples;
     size_t d;
-    bool graph;                        // the model or the special rows train
-    bool answers;                      // the answer's loss is wanted
-    bool targets;                      // the latents' is
-    double vision_factor, lm_factor;   // what the two losses are multiplied with
-    rot_context *latents, *supervised; // the rollout's context; the answer's, if another
-    int32_t *counts;
+    bool graph;                              // the model or the special rows train
+    bool answers;                            // the answer's loss is wanted
+    bool targets;                            // the latents' is
+    double vision_factor, lm_factor;         // what the two losses are multiplied with
+    rot_context *latents, *supervised;       // the rollout's context; the answer's, if another
+    int32_t *counts;                         // (n)
+    uint64_t *keys;                          // (n) of dropout
     float *questions;                        // (questions, d) embeddings
     float *h, *v, *target;                   // (latents, d)
     float *dv, *dh;                          // (latents, d)
@@ -54,40 +55,52 @@ static size_t pass_rows(const step *s)
     return e->questions + e->latents + e->answers;
 }
 
-static void *take(step *s, size_t n_bytes, bool *ok)
+// Hands out pieces of a block; with NULL it counts.
+static void *take(unsigned char *block, size_t *at, size_t n_bytes)
 {
-    void *block = rot_arena_alloc(&s->examples.arena, n_bytes + 64);
-    *ok &= block != NULL;
-    return block;
+    unsigned char *piece = block ? block + *at : NULL;
+    *at += (n_bytes + 63) / 64 * 64;
+    return piece;
+}
+
+static size_t lay_out(step *s, unsigned char *block)
+{
+    bool backward = s->batch->backward;
+    size_t n = s->examples.n, k = s->examples.latents, row = s->d * sizeof(float), at = 0;
+    size_t answers = s->examples.answers, pass = pass_rows(s);
+    s->counts = take(block, &at, n * sizeof *s->counts);
+    s->keys = take(block, &at, n * sizeof *s->keys);
+    s->questions = take(block, &at, s->examples.questions * row);
+    s->h = take(block, &at, k * row);
+    s->v = take(block, &at, k * row);
+    s->target = take(block, &at, s->targets ? k * row : 0);
+    s->dv = take(block, &at, backward ? k * row : 0);
+    s->dh = take(block, &at, s->graph ? k * row : 0);
+    s->active = take(block, &at, n * row);
+    s->rows = take(block, &at, pass * row);
+    s->hidden = take(block, &at, pass * row);
+    s->d_rows = take(block, &at, backward ? pass * row : 0);
+    s->ends = take(block, &at, answers * row);
+    s->d_ends = take(block, &at, backward ? answers * row : 0);
+    s->losses = take(block, &at, answers * sizeof *s->losses);
+    s->weights = take(block, &at, answers * sizeof *s->weights);
+    s->labels = take(block, &at, answers * sizeof *s->labels);
+    s->vision = take(block, &at, n * sizeof *s->vision);
+    s->lm = take(block, &at, n * sizeof *s->lm);
+    s->of_latents = take(block, &at, s->targets ? k * sizeof *s->of_latents : 0);
+    return at;
 }
 
 static int allocate(step *s, rot_err *err)
 {
-    bool ok = true, backward = s->batch->backward;
-    size_t n = s->examples.n, k = s->examples.latents, row = s->d * sizeof(float);
-    size_t answers = s->examples.answers, pass = pass_rows(s);
-    s->counts = take(s, n * sizeof *s->counts, &ok);
-    s->questions = take(s, s->examples.questions * row, &ok);
-    s->h = take(s, k * row, &ok);
-    s->v = take(s, k * row, &ok);
-    s->target = take(s, s->targets ? k * row : 0, &ok);
-    s->dv = take(s, backward ? k * row : 0, &ok);
-    s->dh = take(s, s->graph ? k * row : 0, &ok);
-    s->active = take(s, n * row, &ok);
-    s->rows = take(s, pass * row, &ok);
-    s->hidden = take(s, pass * row, &ok);
-    s->d_rows = take(s, backward ? pass * row : 0, &ok);
-    s->ends = take(s, answers * row, &ok);
-    s->d_ends = take(s, backward ? answers * row : 0, &ok);
-    s->losses = take(s, answers * sizeof *s->losses, &ok);
-    s->weights = take(s, answers * sizeof *s->weights, &ok);
-    s->labels = take(s, answers * sizeof *s->labels, &ok);
-    s->vision = take(s, n * sizeof *s->vision, &ok);
-    s->lm = take(s, n * sizeof *s->lm, &ok);
-    s->of_latents = take(s, s->targets ? k * sizeof *s->of_latents : 0, &ok);
-    if (!ok) return rot_no_memory(err, pass * row, "a micro-batch");
-    memset(s->vision, 0, n * sizeof *s->vision);
-    memset(s->lm, 0, n * sizeof *s->lm);
+    size_t n_bytes = lay_out(s, NULL);
+    rot_arena *arena = &s->m->arena;
+    arena->block_bytes = n_bytes + n_bytes / 8; // of a new block: the next batch may be larger
+    unsigned char *block = rot_arena_alloc(arena, n_bytes);
+    if (!block) return rot_no_memory(err, n_bytes, "a micro-batch");
+    lay_out(s, block);
+    memset(s->vision, 0, s->examples.n * sizeof *s->vision);
+    memset(s->lm, 0, s->examples.n * sizeof *s->lm);
     return 0;
 }
 
@@ -125,19 +138,23 @@ static void embed_backward(const step *s, const int32_t *ids, int32_t n, const f
 
 /* ---- contexts -------------------------------------------------------------------------------- */
 
-static int open_context(step *s, uint64_t pass, rot_context **out, rot_err *err)
+// The context of a pass, empty.
+static int open_context(step *s, int pass, rot_context **out, rot_err *err)
 {
     const rot_train_config *c = s->m->config;
     const rot_examples *e = &s->examples;
-    uint64_t *keys = rot_arena_alloc(&s->examples.arena, (e->n + 1) * sizeof *keys);
-    if (!keys) return rot_no_memory(err, e->n * sizeof *keys, "keys");
+    rot_context **kept = &s->m->contexts[pass];
     for (size_t i = 0; i < e->n; i++)
         s->counts[i] = e->list[i].n_question + e->list[i].k + e->list[i].n_answer;
-    ROT_TRY(rot_context_open(s->m->base.decoder, e->n, s->counts, s->batch->backward, out, err));
+    if (*kept)
+        ROT_TRY(rot_context_reset(*kept, e->n, s->counts, err));
+    else
+        ROT_TRY(rot_context_open(s->m->base.decoder, e->n, s->counts, true, kept, err));
+    *out = *kept;
     if (!s->batch->backward) return 0;
-    uint64_t epoch = rot_random_key(rot_random_key(c->seed, pass), s->batch->epoch);
-    for (size_t i = 0; i < e->n; i++) keys[i] = rot_random_key(epoch, e->list[i].sample);
-    rot_context_dropout(*out, c->seed, keys);
+    uint64_t epoch = rot_random_key(rot_random_key(c->seed, (uint64_t)pass), s->batch->epoch);
+    for (size_t i = 0; i < e->n; i++) s->keys[i] = rot_random_key(epoch, e->list[i].sample);
+    rot_context_dropout(*out, c->seed, s->keys);
     return 0;
 }
 
@@ -449,9 +466,6 @@ int rot_step_run(rot_method_rot *m, const rot_micro_batch *batch, rot_method_los
     s.answers = s.lm_factor > 0;
     s.targets = s.vision_factor > 0;
     *out = (rot_method_losses){0};
-    int rc = run(&s, out, err);
-    if (s.supervised != s.latents) rot_context_close(&s.supervised);
-    rot_context_close(&s.latents);
-    rot_examples_free(&s.examples);
-    return rc;
+    rot_arena_reset(&m->arena);
+    return run(&s, out, err);
 }

@@ -119,8 +119,8 @@ def latent_loss(kind, reduction, p, t):
 class Published:
     """The published training step on the state of a run before its first step."""
 
-    def __init__(self, world, run, adapter=None, full=False, lm="lm"):
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(world / lm, dtype=torch.float32)
+    def __init__(self, world, run, adapter=None, full=False, lm="lm", dtype=torch.float32):
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(world / lm, dtype=dtype)
         self.model.eval().requires_grad_(full)
         facts = json.load(open(run / "last/rot.json"))
         size = max(facts["img_begin_token_id"], facts["img_end_token_id"]) + 1
@@ -130,7 +130,7 @@ class Published:
                 assert size <= len(weight)  # the small checkpoint has spare rows
                 for name in ("img_begin", "img", "img_end"):
                     weight[facts[f"{name}_token_id"]] = rows[name]
-        self.head = Head(run / "last/head.safetensors").requires_grad_(False)
+        self.head = Head(run / "last/head.safetensors").to(dtype).requires_grad_(False)
         self.lora = add_lora(self.model, adapter) if adapter else {}
         self.data = rt.open(world / "out/d.json", split="train")
 
@@ -141,10 +141,11 @@ class Published:
         return self.model.model(inputs_embeds=inputs[None], past_key_values=cache, use_cache=cache is not None
                                 ).last_hidden_state[0]
 
+    def targets(self, i):
+        return torch.from_numpy(np.asarray(self.data[i].embeddings_f32).copy())
+
     def sample(self, i, kind, reduction):
-        s = self.data[i]
-        ids = self.data.tokens(i)
-        targets = torch.from_numpy(np.asarray(s.embeddings_f32).copy())
+        ids, targets = self.data.tokens(i), self.targets(i)
         question, answer = ids["question_ids"], ids["answer_ids"]
         cache = transformers.DynamicCache()
         h = self.hidden(self.embed(question), cache)[-1]
@@ -157,8 +158,8 @@ class Published:
                 h = self.hidden(v.detach()[None], cache)[-1]
         whole = torch.cat([self.embed(question), torch.stack(latents), self.embed(answer)])
         logits = self.model.lm_head(self.hidden(whole, None))
-        n = len(answer)
-        lm = torch.nn.functional.cross_entropy(logits[-n - 1:-1], torch.as_tensor(np.asarray(answer, dtype=np.int64)))
+        labels = torch.as_tensor(np.asarray(answer, dtype=np.int64))
+        lm = torch.nn.functional.cross_entropy(logits[-len(answer) - 1:-1].float(), labels)
         return torch.stack(losses).mean(), lm
 
     def loss(self, samples, vision_weight=10, lm_weight=1, kind="mse", reduction="paper"):

@@ -82,8 +82,34 @@ typedef struct result {
     size_t d, n_grads;
 } result;
 
-// One supervised pass over three sequences, saved in `pieces` parts of each.
-static result run(const rot_decoder_options *o, int pieces, bool dropout)
+// A context that held other sequences before: fewer, then as many but longer ones.
+static rot_context *open_used(rot_decoder *d)
+{
+    const int32_t few[1] = {2}, more[SEQUENCES] = {17, 20, 3}, counts_more[SEQUENCES] = {9, 20, 1};
+    float *rows = malloc(30 * (size_t)rot_decoder_get_info(d)->d * sizeof *rows);
+    for (size_t i = 0; i < 30 * (size_t)rot_decoder_get_info(d)->d; i++)
+        rows[i] = (float)rot_random_normal(4, i);
+    rot_context *c;
+    rot_err err;
+    assert_int_equal(rot_context_open(d, 1, few, true, &c, &err), 0);
+    assert_int_equal(rot_context_forward(c, few, rows, true, NULL, &err), 0);
+    assert_int_equal(rot_context_reset(c, SEQUENCES, more, &err), 0);
+    rot_context_dropout(c, 3, (const uint64_t[]){4, 5, 6});
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(rot_context_reset(c, SEQUENCES, more, &err), 0);
+        assert_int_equal(rot_context_forward(c, counts_more, rows, true, NULL, &err), 0);
+    }
+    assert_int_equal(rot_context_backward(c, rows, NULL, &err), 0);
+    rot_decoder_zero_grad(d);
+    free(rows);
+    assert_int_equal(rot_context_reset(c, SEQUENCES, room, &err), 0);
+    assert_int_equal(rot_context_backward(c, NULL, NULL, &err), ROT_ERR_USAGE);
+    return c;
+}
+
+// One supervised pass over three sequences, saved in `pieces` parts of each; `used`: in a context
+// that was not opened for them.
+static result run_in(const rot_decoder_options *o, int pieces, bool dropout, bool used)
 {
     rot_decoder *d = open_decoder(o);
     const rot_decoder_info *info = rot_decoder_get_info(d);
@@ -103,7 +129,10 @@ static result run(const rot_decoder_options *o, int pieces, bool dropout)
         weights[i] = i % 5 ? 0.25f : 0;
     }
     assert_int_equal(rot_decoder_embed(d, ids, ROWS, rows, &err), 0);
-    assert_int_equal(rot_context_open(d, SEQUENCES, room, true, &c, &err), 0);
+    if (used)
+        c = open_used(d);
+    else
+        assert_int_equal(rot_context_open(d, SEQUENCES, room, true, &c, &err), 0);
     if (dropout) rot_context_dropout(c, 3, (const uint64_t[]){7, 8, 9});
     // piece p of sequence i: rows [counts[i] * p / pieces, counts[i] * (p + 1) / pieces)
     for (int back = 0; back < 2; back++) {
@@ -143,6 +172,11 @@ static result run(const rot_decoder_options *o, int pieces, bool dropout)
     rot_decoder_close(&d);
     free(rows), free(packed), free(grads);
     return r;
+}
+
+static result run(const rot_decoder_options *o, int pieces, bool dropout)
+{
+    return run_in(o, pieces, dropout, false);
 }
 
 static void forget(result *r)
@@ -187,7 +221,7 @@ static void passes_in_pieces_equal_one(void **state)
         }
 }
 
-static void threads_and_checkpointing_change_no_bit(void **state)
+static void threads_checkpointing_and_earlier_use_change_no_bit(void **state)
 {
     (void)state;
     for (int arch = 0; arch < N_ARCHS; arch++)
@@ -201,6 +235,7 @@ static void threads_and_checkpointing_change_no_bit(void **state)
                     5};
             o.precision = kind & 2 ? ROT_PRECISION_BF16 : ROT_PRECISION_F32;
             result plain = run(&o, 2, lora);
+            result used = run_in(&o, 2, lora, true);
             o.threads = 2;
             result threads = run(&o, 2, lora);
             o.checkpointing = true;
@@ -208,7 +243,8 @@ static void threads_and_checkpointing_change_no_bit(void **state)
             assert_true(plain.n_grads > 0);
             assert_same(&plain, &threads);
             assert_same(&plain, &again);
-            forget(&plain), forget(&threads), forget(&again);
+            assert_same(&plain, &used);
+            forget(&plain), forget(&threads), forget(&again), forget(&used);
         }
 }
 
@@ -298,6 +334,7 @@ static int everything(const rot_decoder_options *o, const char *out, rot_err *er
     if (rc == 0) rc = rot_context_forward(c, n, rows, true, rows, err);
     if (rc == 0) rc = rot_decoder_cross_entropy(d, rows, ids, ones, 5, losses, grads, err);
     if (rc == 0) rc = rot_context_backward(c, grads, grads, err);
+    if (rc == 0) rc = rot_context_reset(c, SEQUENCES + 1, (int32_t[]){16, 16, 16, 16}, err);
     if (rc == 0) rc = rot_decoder_update(d, err);
     snprintf(path, sizeof path, "%s/model", out);
     if (rc == 0) rc = rot_decoder_save(d, path, true, err);
@@ -333,7 +370,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(passes_in_pieces_equal_one),
-        cmocka_unit_test(threads_and_checkpointing_change_no_bit),
+        cmocka_unit_test(threads_checkpointing_and_earlier_use_change_no_bit),
         cmocka_unit_test(gradients_follow_the_loss),
         cmocka_unit_test(what_does_not_fit_is_an_error),
         cmocka_unit_test(no_memory_is_an_error),
