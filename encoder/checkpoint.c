@@ -193,6 +193,14 @@ static void add_config(rot_sha256 *hash, const rot_vision_config *c)
     for (int i = 0; i < c->n_full; i++) rot_sha256_u64(hash, (uint64_t)c->full[i]);
 }
 
+// As in all published Qwen3-VL checkpoints. Their hashes are older than add_config, and stay what
+// they were.
+static bool is_published(const rot_vision_config *c)
+{
+    return rot_tower_family_of(c->model_type)->id == ROT_FAMILY_QWEN3_VL && c->heads == 16 &&
+           c->merge == 2;
+}
+
 int rot_checkpoint_hash(const rot_checkpoint *checkpoint, bool with_taps, char hex[65],
                         rot_err *err)
 {
@@ -209,9 +217,9 @@ int rot_checkpoint_hash(const rot_checkpoint *checkpoint, bool with_taps, char h
         for (int d = 0; d < tensor->n_dims; d++) rot_sha256_u64(hash, (uint64_t)tensor->shape[d]);
         rot_sha256_field(hash, tensor->data, tensor->n_bytes);
     }
-    // Qwen3-VL's hash is older than this, and stays what it was.
-    if (rot_tower_family_of(checkpoint->config.model_type)->id != ROT_FAMILY_QWEN3_VL)
-        add_config(hash, &checkpoint->config);
+    const rot_vision_config *c = &checkpoint->config;
+    if (!is_published(c)) add_config(hash, c);
+    for (int i = 0; with_taps && i < c->n_taps; i++) rot_sha256_u64(hash, (uint64_t)c->taps[i]);
     uint8_t digest[32];
     rot_sha256_end(hash, digest);
     rot_hex(digest, sizeof digest, hex);

@@ -20,8 +20,9 @@ const rot_preprocessor *rot_checkpoint_preprocessor(const rot_checkpoint *checkp
 const rot_tensor *rot_checkpoint_tensor(const rot_checkpoint *checkpoint, const char *name);
 int64_t rot_checkpoint_parameters(const rot_checkpoint *checkpoint);
 // SHA-256 over the tensors that the output depends on (the deepstack mergers among them only
-// `with_taps`), sorted by canonical name: name, type, shape, bytes; but for Qwen3-VL also what
-// config.json alone decides (heads, windows, blocks used). 64 hex digits.
+// `with_taps`), sorted by canonical name: name, type, shape, bytes; and over what config.json alone
+// decides (heads, windows, blocks used, blocks tapped), where it is not Qwen3-VL's usual. 64 hex
+// digits.
 int rot_checkpoint_hash(const rot_checkpoint *checkpoint, bool with_taps, char hex[65],
                         rot_err *err);
 

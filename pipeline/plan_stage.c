@@ -141,7 +141,7 @@ int rot_job_encoder_info(rot_job *job, rot_encoder_info *out, rot_err *err)
     const rot_encoder_options *options = &job->config->encode;
     char *key = NULL;
     rot_str s = {0};
-    rot_str_puts(&s, options->deepstack ? "weights 1 deepstack " : "weights 1 ");
+    rot_str_puts(&s, options->deepstack ? "weights 2 deepstack " : "weights 2 ");
     int rc = add_checkpoint_files(&s, options->checkpoint, err);
     if (rc < 0) {
         rot_str_free(&s);

@@ -47,7 +47,7 @@ rot_encoder_options rot_encoder_options_default(void);
 // What a checkpoint is and what determines its embeddings, read without packing weights.
 typedef struct rot_encoder_info {
     char model_type[32];
-    char weights_sha256[65]; // hex, over the tower's tensors by canonical name
+    char weights_sha256[65]; // hex, over the tower's tensors, and what config.json alone decides
     char backend[128];       // resolved: name, instruction set, version of its numerics
     int32_t depth, width, heads, mlp_width, out_width; // out_width: d of the embeddings
     int32_t call_patches; // that one call of rot_encoder_encode should have at least

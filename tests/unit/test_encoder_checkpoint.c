@@ -226,6 +226,56 @@ static void the_hash_sees_values_and_types_but_not_the_taps(void **state)
     assert_string_not_equal(first, again);
 }
 
+static void hash_of(bool with_taps, char out[65])
+{
+    rot_checkpoint *checkpoint = must_open();
+    assert_int_equal(rot_checkpoint_hash(checkpoint, with_taps, out, NULL), 0);
+    rot_checkpoint_close(&checkpoint);
+}
+
+// The tensors stay, and the output would not.
+static void the_hash_sees_what_config_json_alone_decides(void **state)
+{
+    (void)state;
+    char hashes[4][65], taps[4][65];
+    static const char *const heads[] = {"\"num_heads\": 2", "\"num_heads\": 4",
+                                        "\"num_heads\": 8"};
+    for (int i = 0; i < 3; i++) {
+        if (i) edit("config.json", heads[i - 1], heads[i]);
+        hash_of(false, hashes[i]);
+        for (int k = 0; k < i; k++) assert_string_not_equal(hashes[k], hashes[i]);
+    }
+    fresh(NULL);
+    hash_of(true, taps[0]);
+    edit("config.json", "0,\n      1,\n      2", "0,\n      2");
+    hash_of(false, hashes[3]);
+    hash_of(true, taps[1]);
+    edit("config.json", "0,\n      2", "1,\n      2");
+    hash_of(true, taps[2]);
+    assert_string_equal(hashes[3], hashes[0]); // the taps are not stored
+    assert_string_not_equal(taps[1], taps[0]);
+    assert_string_not_equal(taps[2], taps[1]);
+}
+
+// SHA-256 over fields of name, type, shape and bytes, by hashlib: as before config.json had a part.
+static void published_shapes_hash_as_they_always_did(void **state)
+{
+    (void)state;
+    char command[256], got[65];
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    assert_int_equal(system(command), 0);
+    rot_init_model_options options = rot_init_model_options_default();
+    options.dir = dir;
+    options.depth = 3;
+    options.width = 64;
+    options.heads = 16;
+    options.mlp_width = 40;
+    options.out_width = 24;
+    assert_int_equal(rot_init_model(&options, NULL), 0);
+    hash_of(false, got);
+    assert_string_equal(got, "bf08fc0e8ec6dba5fe7fca0c9c4938c3ab454321c53c71991944cd6a00e74628");
+}
+
 static void missing_parts_are_missing(void **state)
 {
     (void)state;
@@ -403,6 +453,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(prefixes_and_shards_read_alike, fresh),
         cmocka_unit_test_setup(the_hash_sees_values_and_types_but_not_the_taps, fresh),
+        cmocka_unit_test_setup(the_hash_sees_what_config_json_alone_decides, fresh),
+        cmocka_unit_test(published_shapes_hash_as_they_always_did),
         cmocka_unit_test_setup(missing_parts_are_missing, fresh),
         cmocka_unit_test_setup(tensors_that_do_not_fit_are_named, fresh),
         cmocka_unit_test_setup(a_file_cut_at_every_sixteenth_is_refused, fresh),
