@@ -1,11 +1,13 @@
 // See pack_cache.h.
 #include "encoder/pack_cache.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/cpu.h"
@@ -131,6 +133,21 @@ static void map_file(rot_pack_cache *cache)
     cache->bytes = (const uint8_t *)(cache->entries + n);
 }
 
+// What killed writers left. A living one holds a lock on its file.
+static void remove_leftovers(const char *dir)
+{
+    DIR *folder = opendir(dir);
+    if (!folder) return;
+    for (struct dirent *e; (e = readdir(folder));) {
+        if (!strstr(e->d_name, ".packed.tmp.")) continue;
+        int fd = openat(dirfd(folder), e->d_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0) continue;
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) unlinkat(dirfd(folder), e->d_name, 0);
+        close(fd);
+    }
+    closedir(folder);
+}
+
 void rot_pack_cache_open(rot_pack_cache *cache, const char *dir, const char *weights_sha256,
                          const rot_backend *backend, rot_pack_notes notes)
 {
@@ -147,6 +164,7 @@ void rot_pack_cache_open(rot_pack_cache *cache, const char *dir, const char *wei
         cache->path[0] = 0;
         return;
     }
+    remove_leftovers(cache->dir);
     map_file(cache);
 }
 
@@ -250,6 +268,8 @@ static int replace(rot_pack_cache *cache, rot_err *err)
     ROT_TRY(rot_fs_tmp_name(cache->path, tmp, sizeof tmp, err));
     int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) return rot_err_errno(err, errno, "create", tmp);
+    // Where locks are not to be had, nobody gets one to remove it either.
+    (void)flock(fd, LOCK_EX);
     int rc = write_file(cache, fd, tmp, err);
     if (close(fd) < 0 && rc == 0) rc = rot_err_errno(err, errno, "close", tmp);
     if (rc == 0 && rename(tmp, cache->path) < 0)

@@ -5,10 +5,12 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -323,6 +325,34 @@ static void a_file_of_other_weights_is_not_taken(void **state)
 }
 
 // A file where the folder would be, and a disk that takes no more.
+static void leftovers_of_killed_writers_are_removed(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"00.packed.tmp.host-1-2", "11.packed.tmp.host-3-4",
+                                        "22.packed.tmp", "33.tmp.host-5-6"};
+    unsigned char out[MOST_BYTES];
+    char path[512];
+    int fds[4];
+    assert_int_equal(mkdir(cache_dir, 0777), 0);
+    for (int i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", cache_dir, names[i]);
+        fds[i] = open(path, O_RDWR | O_CREAT, 0666);
+        assert_true(fds[i] >= 0);
+    }
+    assert_int_equal(flock(fds[1], LOCK_EX), 0); // its writer lives
+    rot_encoder_options o = options_of(&subjects[0], cache_dir);
+    must_encode(&o, out);
+    assert_int_equal(n_notes, 0);
+    for (int i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", cache_dir, names[i]);
+        assert_int_equal(access(path, F_OK) == 0, i > 0);
+        close(fds[i]);
+    }
+    must_encode(&o, out);
+    snprintf(path, sizeof path, "%s/%s", cache_dir, names[1]);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 static void what_cannot_be_written_is_a_note(void **state)
 {
     (void)state;
@@ -391,6 +421,7 @@ int main(void)
         cmocka_unit_test_setup(a_damaged_byte_anywhere_is_seen, empty_cache),
         cmocka_unit_test_setup(a_file_of_another_length_is_seen, empty_cache),
         cmocka_unit_test_setup(a_file_of_other_weights_is_not_taken, empty_cache),
+        cmocka_unit_test_setup(leftovers_of_killed_writers_are_removed, empty_cache),
         cmocka_unit_test_setup(what_cannot_be_written_is_a_note, empty_cache),
         cmocka_unit_test_setup(failed_allocations_leave_no_bad_file, empty_cache),
     };
