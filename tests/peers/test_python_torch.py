@@ -183,35 +183,46 @@ def test_skipped_rows_are_not_read(gaps):  # noqa: F811
     assert sorted(got) == list(range(len(rt.open(gaps)))) and len(got) < ROWS
 
 
-@pytest.mark.parametrize("name,arguments", [("stage1", ["--steps", "12"]), ("rot_adapter", [])])
-def test_the_examples_run(plain, name, arguments):  # noqa: F811
+@pytest.fixture(scope="session")
+def language(rotoscope, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("language") / "tiny"
+    rotoscope("init-model", folder, "--arch", "tiny", "--text", "--seed", "3")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["stage1", "rot_adapter"])
+def test_the_examples_run(plain, language, name):  # noqa: F811
+    arguments = ["train", language, "--epochs", "4"] if name == "stage1" else []
     path = [TOP / "tests/peers", os.environ["PYTHONPATH"]]  # peer_torch makes torchvision importable here
     code = "import peer_torch, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code, TOP / "python/examples" / f"{name}.py", plain, *arguments],
                           capture_output=True, text=True,
                           env={**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(map(str, path))})
     assert done.returncode == 0, done.stderr
-    *before, told = done.stdout.splitlines()
-    told = json.loads(told)
+    told = json.loads(done.stdout.splitlines()[-1])
     if name == "stage1":
-        steps = [json.loads(line) for line in before]
+        steps = [json.loads(line) for line in done.stdout.splitlines()]
         vision, loss = [s["vision"] for s in steps], [10 * s["vision"] + s["answer"] for s in steps]
-        assert [s["step"] for s in steps] == list(range(1, 13)) and told["epoch"] > 0
+        assert len(steps) >= 8 and sorted({s["epoch"] for s in steps})[:4] == [0, 1, 2, 3]
         assert all(sum(x[-3:]) < 0.9 * sum(x[:3]) for x in (vision, loss))
     else:
         assert told["samples"] == 4 and told["largest_difference"] == 0.0
 
 
-def test_the_losses_of_the_example_are_those_of_one_sample_after_another(plain, monkeypatch):  # noqa: F811
+def test_the_losses_of_the_example_are_those_of_one_sample_after_another(plain, language, monkeypatch):  # noqa: F811
     """Against the published order of things: no cache, no padding, one prediction after another."""
     monkeypatch.syspath_prepend(str(TOP / "python/examples"))
     import peer_torch  # noqa: F401  makes torchvision importable here
     import stage1
+    from transformers import AutoModelForImageTextToText
     batch = next(iter(Loader(plain, batch_size=3, seed=2)))
     width = rt.open(plain).width
-    model, decoder = stage1.make_model(None, width)
+    model = AutoModelForImageTextToText.from_pretrained(language, dtype=torch.float32).requires_grad_(False).eval()
+    decoder = model.model.language_model
+    torch.manual_seed(0)
     head = stage1.Head(width, width)
-    got = stage1.losses(model, decoder, head, batch)
+    head.out.weight.data *= 0.1  # a loop of random weights else doubles every difference in a few steps
+    got = stage1.losses(model, head, batch)
     (10 * got[0] + got[1]).backward()
     got_gradient = head.out.weight.grad.clone()
     head.zero_grad()
@@ -227,7 +238,8 @@ def test_the_losses_of_the_example_are_those_of_one_sample_after_another(plain, 
         n, ids = len(sample["question_ids"]), torch.from_numpy(sample["answer_ids"]).long()
         whole = torch.cat([x[:, :n], torch.stack(predicted)[None], embed(ids)[None]], 1)
         labels = torch.cat([torch.full((whole.shape[1] - len(ids),), -100), ids])[None]
-        answer.append(model(inputs_embeds=whole, labels=labels).loss / len(batch["index"]))
+        places = torch.arange(whole.shape[1]).expand(3, 1, -1)
+        answer.append(model(inputs_embeds=whole, position_ids=places, labels=labels).loss / len(batch["index"]))
     assert torch.allclose(got[0], sum(vision), rtol=1e-4) and torch.allclose(got[1], sum(answer), rtol=1e-4)
     (10 * sum(vision) + sum(answer)).backward()
     assert torch.allclose(got_gradient, head.out.weight.grad, rtol=1e-2, atol=1e-6)
