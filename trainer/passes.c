@@ -188,7 +188,7 @@ static int run(batch *b, bool train, float weight, rot_passes_loss *out, rot_err
 }
 
 // Lays the rows out, opens the context, embeds.
-static int prepare(batch *b, bool latent, bool train, rot_err *err)
+static int prepare(batch *b, bool latent, rot_context **context, rot_err *err)
 {
     b->n_passes = 1;
     for (size_t i = 0; i < b->n; i++) {
@@ -204,7 +204,11 @@ static int prepare(batch *b, bool latent, bool train, rot_err *err)
     float **blocks[] = {&b->rows, &b->grads, &b->packed, &b->hidden};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (!(*blocks[i] = rot_malloc(bytes))) return rot_no_memory(err, bytes, "rows of a batch");
-    ROT_TRY(rot_context_open(b->decoder, b->n, b->counts, train, &b->context, err));
+    if (*context)
+        ROT_TRY(rot_context_reset(*context, b->n, b->counts, err));
+    else
+        ROT_TRY(rot_context_open(b->decoder, b->n, b->counts, true, context, err));
+    b->context = *context;
     for (size_t i = 0; i < b->n; i++)
         ROT_TRY(rot_decoder_embed(b->decoder, b->sequences[i].ids, b->sequences[i].n,
                                   b->rows + b->begins[i] * b->d, err));
@@ -213,7 +217,7 @@ static int prepare(batch *b, bool latent, bool train, rot_err *err)
 
 int rot_passes_run(rot_decoder *decoder, const rot_sequence *sequences, size_t n, bool latent,
                    bool train, float weight, uint64_t seed, const uint64_t *keys,
-                   rot_passes_loss *out, rot_err *err)
+                   rot_context **context, rot_passes_loss *out, rot_err *err)
 {
     *out = (rot_passes_loss){.not_finite = -1};
     if (n == 0) return 0;
@@ -223,11 +227,10 @@ int rot_passes_run(rot_decoder *decoder, const rot_sequence *sequences, size_t n
                .d = (size_t)rot_decoder_get_info(decoder)->d,
                .begins = rot_calloc(n, sizeof *b.begins),
                .counts = rot_calloc(n, sizeof *b.counts)};
-    int code = b.begins && b.counts ? prepare(&b, latent, train, err)
+    int code = b.begins && b.counts ? prepare(&b, latent, context, err)
                                     : rot_no_memory(err, n * sizeof *b.begins, "a batch");
     if (code == 0) rot_context_dropout(b.context, seed, keys);
     if (code == 0) code = run(&b, train, weight, out, err);
-    rot_context_close(&b.context);
     void *all[] = {b.begins, b.counts, b.rows, b.grads, b.packed, b.hidden};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) rot_free(all[i]);
     return code;

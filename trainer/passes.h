@@ -19,10 +19,11 @@ typedef struct rot_passes_loss {
 // Sequences that are read together. `latent`: thoughts are hidden states; otherwise they are
 // tokens like others and there is one forward. With `train`, the gradients of `weight` times the
 // mean over the batch's supervised tokens are added to the decoder's; if a loss is not finite they
-// are worth nothing. `seed` and keys[n]: rot_context_dropout's. ROT_ERR_INPUT: a thought with
-// nothing before it; ROT_ERR_TOO_LARGE: a sequence longer than the decoder's positions.
+// are worth nothing. `seed` and keys[n]: rot_context_dropout's. *context: NULL, or that of another
+// call, whose memory serves again; the caller closes it. ROT_ERR_INPUT: a thought with nothing
+// before it; ROT_ERR_TOO_LARGE: a sequence longer than the decoder's positions.
 int rot_passes_run(rot_decoder *decoder, const rot_sequence *sequences, size_t n, bool latent,
                    bool train, float weight, uint64_t seed, const uint64_t *keys,
-                   rot_passes_loss *out, rot_err *err);
+                   rot_context **context, rot_passes_loss *out, rot_err *err);
 
 #endif

@@ -27,6 +27,7 @@ typedef struct thoughts {
     uint32_t *lengths;
     rot_sequence *sequences; // of the micro-batch
     uint64_t *keys;          // of dropout
+    rot_context *context;    // of the micro-batch
     size_t n_sequences;
     uint64_t batches_per_epoch; // for iCoT's place within an epoch
 } thoughts;
@@ -142,6 +143,7 @@ static void close_thoughts(rot_method *method)
         rot_chains_free(&t->chains[i]);
         rot_reader_close(&t->readers[i]);
     }
+    rot_context_close(&t->context);
     rot_decoder_close(&t->base.decoder);
     rot_free(t);
 }
@@ -258,8 +260,8 @@ static int run(rot_method *method, const rot_micro_batch *b, rot_method_losses *
     bool latent = t->options.kind == ROT_THOUGHTS_LATENT;
     rot_passes_loss loss;
     ROT_TRY(rot_passes_run(t->base.decoder, t->sequences, b->n, latent, b->backward,
-                           (float)b->weight, t->config->seed, b->backward ? t->keys : NULL, &loss,
-                           err));
+                           (float)b->weight, t->config->seed, b->backward ? t->keys : NULL,
+                           &t->context, &loss, err));
     if (loss.not_finite >= 0)
         return sample_error(t, b, (size_t)loss.not_finite, "its loss is not finite", err);
     out->tokens = (uint64_t)loss.n_tokens;

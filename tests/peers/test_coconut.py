@@ -36,9 +36,11 @@ def run_passes(decoder, samples, thoughts, latent=True, train=True, weight=1.0, 
         keep += [np.asarray(ids, np.int32), np.asarray(labels, np.int32)]
         s.ids, s.labels = (a.ctypes.data_as(C.POINTER(C.c_int32)) for a in keep[-2:])
         s.n, s.first, s.n_thoughts = len(ids), first, n
-    out = Loss()
+    out, context = Loss(), C.c_void_p()
     decoder.call("rot_passes_run", decoder.handle, sequences, C.c_size_t(len(samples)), C.c_bool(latent),
-                 C.c_bool(train), C.c_float(weight), C.c_uint64(seed), keys, C.byref(out))
+                 C.c_bool(train), C.c_float(weight), C.c_uint64(seed), keys, C.byref(context),
+                 C.byref(out))
+    decoder.lib.rot_context_close(C.byref(context))
     return out
 
 
