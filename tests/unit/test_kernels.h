@@ -57,10 +57,15 @@ static const subject subjects[] = {{"ref", ROT_PRECISION_F32, false},
                                    {"cuda", ROT_PRECISION_BF16, true}};
 enum { N_SUBJECTS = sizeof subjects / sizeof *subjects };
 
-// The emulated device lies beside the test.
+// The emulated device lies beside the test; ROT_TEST_CUDA_LIB names a real one's library.
 static inline void name_cuda_library(void)
 {
     char path[4096];
+    const char *real = getenv("ROT_TEST_CUDA_LIB");
+    if (real) {
+        setenv("ROT_CUDA_LIB", real, 1);
+        return;
+    }
     const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
     assert_true(n > 0);
     path[n] = 0;

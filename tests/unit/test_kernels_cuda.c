@@ -401,7 +401,36 @@ static void results_on_their_way_are_not_overwritten(void **state)
     free(w);
 }
 
-// More than both staging buffers hold, before the device has done anything.
+// A batch goes up while the one before is computed: nothing waits for that.
+static void uploads_do_not_wait_for_what_is_computed(void **state)
+{
+    (void)state;
+    enum { ROWS = 20, N = 16 };
+    rot_backend *b = open_fake();
+    rot_linear *linear;
+    rot_err err;
+    const void *rows;
+    float *w = random_floats(N * N, 1), bias[N] = {0}, *x = random_floats(ROWS * N, 1);
+    assert_int_equal(b->ops->linear_new(b, N, N, ROT_EPILOGUE_NONE, w, bias, &linear, &err), 0);
+    rot_buffer *in = put(b, ROT_ELEM_ACT, ROWS, N, x), *out = put(b, ROT_ELEM_ACT, ROWS, N, NULL);
+    assert_int_equal(b->ops->synchronise(b, &err), 0);
+    const long ran = fake_log.ran;
+    assert_int_equal(b->ops->linear(b, linear, ROWS, in, out, &err), 0);
+    assert_int_equal(b->ops->send(b, &out, 1, ROWS, 0, &err), 0);
+    for (int i = 0; i < ROT_CUDA_PLACES; i++) b->ops->upload(b, in, 0, ROWS, x);
+    assert_int_equal(b->ops->linear(b, linear, ROWS, in, out, &err), 0);
+    assert_int_equal(b->ops->send(b, &out, 1, ROWS, 1, &err), 0);
+    assert_int_equal(fake_log.ran, ran);
+    assert_int_equal(b->ops->receive(b, 0, &rows, &err), 0);
+    assert_int_equal(fake_log.ran, ran + 1); // the first batch alone
+    b->ops->linear_free(b, linear);
+    b->ops->buffer_free(b, in);
+    b->ops->buffer_free(b, out);
+    close_fake(b);
+    free(w), free(x);
+}
+
+// More than all places hold, before the device has done anything.
 static void large_uploads_arrive_whole(void **state)
 {
     (void)state;
@@ -604,6 +633,7 @@ int main(void)
         cmocka_unit_test(ways_that_know_a_rows_place_are_not_used),
         cmocka_unit_test(shapes_are_decided_once),
         cmocka_unit_test(results_on_their_way_are_not_overwritten),
+        cmocka_unit_test(uploads_do_not_wait_for_what_is_computed),
         cmocka_unit_test(large_uploads_arrive_whole),
         cmocka_unit_test(memory_over_the_budget_is_refused),
         cmocka_unit_test(heads_that_do_not_fit_are_refused),
