@@ -251,6 +251,11 @@ int rot_encoder_end(rot_encoder *encoder, rot_err *err)
     return out ? rot_tower_finish(encoder->tower, 1 - encoder->slot, out, err) : 0;
 }
 
+bool rot_encoder_is_under_way(const rot_encoder *encoder)
+{
+    return encoder->under_way;
+}
+
 // Begins a batch; what was under way before is finished while this one is computed.
 static int begin_batch(rot_encoder *encoder, const rot_tower_input *input, const rot_grid *grids,
                        size_t n, void *out, rot_err *err)

@@ -1,6 +1,7 @@
 // The embeds stage: images of the images stage through the tower. While one group of images is in
 // the tower, a thread of its own writes the one before and reads the one after, so that the tower
-// never waits for the store; rows are appended in order all the same.
+// never waits for the store; rows are appended in order all the same. On a GPU the next group
+// begins while the last batch of this one is computed.
 #include <pthread.h>
 #include <string.h>
 
@@ -16,6 +17,15 @@
 
 // A group is as many images as give the tower a few full batches, whatever the commit unit.
 enum { GROUP_ROWS = 1024, SAME_BYTES = 64 << 20 };
+enum { N_GROUPS = 3 }; // read or written; in the tower; begun while that one ends
+
+// Where the embeddings of a view come from: what was kept, another image of the group or of the one
+// before, or the tower.
+typedef struct source {
+    size_t twin;       // the first view of the group that is the same image
+    bool before, ours; // `before`: view `twin` of the group before; `ours`: the tower's
+    const void *embeds;
+} source;
 
 typedef struct group {
     uint64_t first;
@@ -26,6 +36,8 @@ typedef struct group {
     rot_grid grids[GROUP_ROWS];     // theirs
     uint32_t slots[GROUP_ROWS];     // record of view i
     uint8_t keys[GROUP_ROWS][ROT_SAME_KEY];
+    source sources[GROUP_ROWS];
+    bool finished;       // embeddings are there and the records made
     rot_arena arena;     // pixels and tombstones
     rot_arena out_arena; // embeddings
     rot_progress after;  // what was embedded up to this group
@@ -40,7 +52,7 @@ typedef struct embeds_job {
     rot_encoder_info info;
     uint32_t row_width; // values of a merged token: d, or d and its taps
     size_t element_bytes;
-    group *groups; // two
+    group *groups; // N_GROUPS
     rot_same *same;
     uint64_t encoded;  // images that went through the tower
     rot_progress done; // `images` and what is below it
@@ -95,9 +107,9 @@ static int open_all(embeds_job *t, const rot_stage_plan *from, rot_err *err)
 
 static int open_groups(embeds_job *t, rot_err *err)
 {
-    t->groups = rot_calloc(2, sizeof *t->groups);
-    if (!t->groups) return rot_no_memory(err, 2 * sizeof *t->groups, "embeds stage");
-    for (int i = 0; i < 2; i++)
+    t->groups = rot_calloc(N_GROUPS, sizeof *t->groups);
+    if (!t->groups) return rot_no_memory(err, N_GROUPS * sizeof *t->groups, "embeds stage");
+    for (int i = 0; i < N_GROUPS; i++)
         t->groups[i].arena.block_bytes = t->groups[i].out_arena.block_bytes = 8 << 20;
     return rot_same_open(SAME_BYTES, &t->same, err);
 }
@@ -107,7 +119,7 @@ static void close_all(embeds_job *t)
     rot_stage_close(&t->images);
     rot_encoder_close(&t->encoder);
     rot_same_close(&t->same);
-    for (int i = 0; i < 2 && t->groups; i++) {
+    for (int i = 0; i < N_GROUPS && t->groups; i++) {
         rot_arena_free(&t->groups[i].arena);
         rot_arena_free(&t->groups[i].out_arena);
     }
@@ -153,6 +165,7 @@ static int read_group(embeds_job *t, uint64_t first, uint64_t end, group *g, rot
     g->first = first;
     g->n = 0;
     g->n_views = 0;
+    g->finished = false;
     while (g->n < GROUP_ROWS && first + g->n < end && patches < t->info.call_patches) {
         if (g->n && (first + g->n) % unit == 0 && patches >= t->info.call_patches / 2) break;
         size_t before = g->n_views;
@@ -169,63 +182,92 @@ static void pass_note(void *user, const char *message)
     rot_job_note(((const embeds_job *)user)->job, "%s", message);
 }
 
-static int run_tower(embeds_job *t, const rot_image *images, const rot_grid *grids, size_t n,
-                     void *out, rot_err *err)
+static int open_tower(embeds_job *t, rot_err *err)
 {
-    double start = rot_seconds();
-    if (!t->encoder) { // only now: packing the weights takes seconds
-        rot_encoder_options options = t->job->config->encode;
-        options.threads = t->job->threads;
-        options.weights_sha256 = t->info.weights_sha256;
-        options.note = pass_note;
-        options.note_user = t;
-        ROT_TRY(rot_encoder_open(&options, &t->encoder, err));
-        ROT_TRY(rot_products_check(t->plan->dir, t->encoder, err));
-        t->load_seconds += rot_seconds() - start;
-        start = rot_seconds();
-    }
+    const double start = rot_seconds();
+    if (t->encoder) return 0; // not before there is an image: packing the weights takes seconds
+    rot_encoder_options options = t->job->config->encode;
+    options.threads = t->job->threads;
+    options.weights_sha256 = t->info.weights_sha256;
+    options.note = pass_note;
+    options.note_user = t;
+    ROT_TRY(rot_encoder_open(&options, &t->encoder, err));
+    ROT_TRY(rot_products_check(t->plan->dir, t->encoder, err));
+    t->load_seconds += rot_seconds() - start;
+    return 0;
+}
+
+// Begins with n images, and ends what was begun before.
+static int begin_tower(embeds_job *t, const rot_image *images, const rot_grid *grids, size_t n,
+                       void *out, rot_err *err)
+{
+    ROT_TRY(open_tower(t, err));
+    const double start = rot_seconds();
     if (t->first_encoded == 0) t->first_encoded = start;
-    ROT_TRY(rot_encoder_encode(t->encoder, images, grids, n, out, err));
+    ROT_TRY(rot_encoder_begin(t->encoder, images, grids, n, out, err));
     t->encode_seconds += rot_seconds() - start;
     for (size_t i = 0; i < n; i++) t->done.flop += rot_tower_flop(&t->info, &grids[i]);
     t->encoded += n;
     return 0;
 }
 
-// Where the embeddings of view i come from: what was kept, another image of the group, or the
-// tower.
-typedef struct source {
-    size_t twin; // the first view of the group that is the same image
-    const void *embeds;
-} source;
+static int end_tower(embeds_job *t, rot_err *err)
+{
+    const double start = rot_seconds();
+    if (!t->encoder) return 0;
+    ROT_TRY(rot_encoder_end(t->encoder, err));
+    t->encode_seconds += rot_seconds() - start;
+    return 0;
+}
 
 static size_t bytes_of(const embeds_job *t, const group *g, size_t view)
 {
     return (size_t)g->grids[view].k * t->row_width * t->element_bytes;
 }
 
-static int known(embeds_job *t, group *g, size_t view, source *sources, rot_err *err)
+static int copy_of(const embeds_job *t, group *g, size_t view, const void *embeds, rot_err *err)
 {
-    size_t n_bytes = bytes_of(t, g, view);
-    source *s = &sources[view];
-    for (s->twin = 0; memcmp(g->keys[s->twin], g->keys[view], ROT_SAME_KEY);) s->twin++;
-    if (s->twin < view) return 1;
-    const void *kept = rot_same_find(t->same, g->keys[view], n_bytes);
-    if (!kept) return 0;
+    const size_t n_bytes = bytes_of(t, g, view);
     void *copy = rot_arena_alloc(&g->out_arena, n_bytes);
     if (!copy) return rot_no_memory(err, n_bytes, "embeddings");
-    s->embeds = memcpy(copy, kept, n_bytes);
-    return 1;
+    g->sources[view].embeds = memcpy(copy, embeds, n_bytes);
+    return 0;
 }
 
-// Fills in sources[].embeds of those views that neither the group nor what was kept has.
-static int encode_new(embeds_job *t, group *g, source *sources, rot_err *err)
+static size_t first_same(const group *g, size_t n, const uint8_t key[ROT_SAME_KEY])
+{
+    size_t i = 0;
+    while (i < n && memcmp(g->keys[i], key, ROT_SAME_KEY) != 0) i++;
+    return i;
+}
+
+// 1: the embeddings of a view come from elsewhere than the tower. `before` may be NULL.
+static int known(embeds_job *t, group *g, const group *before, size_t view, rot_err *err)
+{
+    const uint8_t *key = g->keys[view];
+    source *s = &g->sources[view];
+    *s = (source){.twin = first_same(g, view, key)};
+    if (s->twin < view) return 1;
+    const void *kept = rot_same_find(t->same, key, bytes_of(t, g, view));
+    if (kept) {
+        ROT_TRY(copy_of(t, g, view, kept, err));
+        return 1;
+    }
+    const size_t twin = before ? first_same(before, before->n_views, key) : 0;
+    s->before = before && twin < before->n_views;
+    if (s->before) s->twin = twin;
+    s->ours = !s->before;
+    return s->before;
+}
+
+// The tower begins with those views that nothing else has; what it did before has ended then.
+static int begin_group(embeds_job *t, group *g, const group *before, rot_err *err)
 {
     rot_image images[GROUP_ROWS];
     rot_grid grids[GROUP_ROWS];
     size_t views[GROUP_ROWS], n = 0, total = 0;
     for (size_t i = 0; i < g->n_views; i++) {
-        int rc = known(t, g, i, sources, err);
+        int rc = known(t, g, before, i, err);
         ROT_TRY(rc);
         if (rc) continue;
         images[n] = g->views[i];
@@ -233,31 +275,43 @@ static int encode_new(embeds_job *t, group *g, source *sources, rot_err *err)
         views[n++] = i;
         total += bytes_of(t, g, i);
     }
-    if (!n) return 0;
+    if (!n) return end_tower(t, err);
     unsigned char *out = rot_arena_alloc(&g->out_arena, total); // (sum of K, row_width)
     if (!out) return rot_no_memory(err, total, "embeddings");
-    ROT_TRY(run_tower(t, images, grids, n, out, err));
+    ROT_TRY(begin_tower(t, images, grids, n, out, err));
     for (size_t i = 0; i < n; i++) {
-        size_t n_bytes = bytes_of(t, g, views[i]);
-        sources[views[i]].embeds = out;
-        rot_same_put(t->same, g->keys[views[i]], out, n_bytes);
-        out += n_bytes;
+        g->sources[views[i]].embeds = out;
+        out += bytes_of(t, g, views[i]);
     }
     return 0;
 }
 
-static int encode_group(embeds_job *t, group *g, rot_err *err)
+// What the group has of the one before, which is finished.
+static int take_from(embeds_job *t, group *g, const group *before, rot_err *err)
 {
-    source sources[GROUP_ROWS] = {0};
-    ROT_TRY(encode_new(t, g, sources, err));
+    for (size_t i = 0; i < g->n_views; i++) {
+        source *s = &g->sources[i];
+        if (!s->before) continue;
+        ROT_TRY(copy_of(t, g, i, before->sources[before->sources[s->twin].twin].embeds, err));
+        *s = (source){.twin = i, .embeds = s->embeds};
+    }
+    return 0;
+}
+
+// The tower has ended with it.
+static void finish_group(embeds_job *t, group *g)
+{
+    if (g->finished) return;
     for (size_t i = 0; i < g->n_views; i++) {
         const rot_grid *grid = &g->grids[i];
+        const void *embeds = g->sources[g->sources[i].twin].embeds;
+        if (g->sources[i].ours) rot_same_put(t->same, g->keys[i], embeds, bytes_of(t, g, i));
         g->records[g->slots[i]] = (rot_record){
             .kind = ROT_KIND_EMBEDS,
             .dtype = t->job->config->encode.dtype,
             .shape = {(uint32_t)grid->k, t->row_width, (uint32_t)grid->grid_h,
                       (uint32_t)grid->grid_w},
-            .payload = sources[sources[i].twin].embeds,
+            .payload = embeds,
             .n_bytes = bytes_of(t, g, i),
         };
         t->done.images++;
@@ -265,12 +319,24 @@ static int encode_group(embeds_job *t, group *g, rot_err *err)
     }
     if (t->first_encoded > 0) t->done.encoding_seconds = rot_seconds() - t->first_encoded;
     g->after = t->done;
+    g->finished = true;
+}
+
+// Begins with a group, and finishes the one before (n = 0: there is none), on a processor itself
+// too.
+static int encode_group(embeds_job *t, group *g, group *before, rot_err *err)
+{
+    ROT_TRY(begin_group(t, g, before->n ? before : NULL, err));
+    if (before->n) finish_group(t, before);
+    ROT_TRY(take_from(t, g, before, err));
+    if (!t->encoder || !rot_encoder_is_under_way(t->encoder)) finish_group(t, g);
     return 0;
 }
 
 static int write_group(embeds_job *t, rot_sink *sink, const group *g, rot_err *err)
 {
     double start = rot_seconds();
+    if (g->n == 0) return 0;
     for (uint32_t i = 0; i < g->n; i++)
         ROT_TRY(rot_sink_append(sink, g->first + i, &g->records[i], err));
     sink->encoded = g->after;
@@ -306,20 +372,29 @@ static int take_error(rot_err *err, const rot_err *from, int rc)
     return rc;
 }
 
+// The last groups: `before` is finished, `now` is in the tower.
+static int write_last(embeds_job *t, rot_sink *sink, const group *before, group *now, rot_err *err)
+{
+    ROT_TRY(end_tower(t, err));
+    finish_group(t, now);
+    ROT_TRY(write_group(t, sink, before, err));
+    return write_group(t, sink, now, err);
+}
+
 // The rows that the sink's shard lacks. A row that cannot be read is said once those before it are
 // written; so is the wish to stop, at the end of a commit unit.
 static int make_shard(embeds_job *t, rot_sink *sink, rot_err *err)
 {
-    group *now = &t->groups[0], *other = &t->groups[1];
+    group *done = &t->groups[0], *before = &t->groups[1], *now = &t->groups[2];
     uint64_t end = sink->end;
-    other->n = 0;
+    done->n = before->n = 0;
     ROT_TRY(read_group(t, sink->next, end, now, err));
     for (;;) {
         uint64_t next = now->first + now->n;
-        beside b = {.t = t, .sink = sink, .group = other, .next = next, .end = end};
+        beside b = {.t = t, .sink = sink, .group = done, .next = next, .end = end};
         pthread_t thread;
         bool apart = pthread_create(&thread, NULL, work_beside, &b) == 0;
-        int rc = encode_group(t, now, err);
+        int rc = encode_group(t, now, before, err);
         double start = rot_seconds();
         if (apart)
             pthread_join(thread, NULL);
@@ -330,13 +405,18 @@ static int make_shard(embeds_job *t, rot_sink *sink, rot_err *err)
         ROT_TRY(rc);
         bool stop = rot_sink_is_stopped(sink) && next % t->plan->spec.layout.commit_samples == 0;
         if (next == end || stop || b.read_rc < 0) {
-            ROT_TRY(write_group(t, sink, now, err));
+            ROT_TRY(write_last(t, sink, before, now, err));
             if (b.read_rc < 0) return take_error(err, &b.read_err, b.read_rc);
             return rot_sink_step(sink, err);
         }
-        group *swap = now;
-        now = other;
-        other = swap;
+        group *read = done;
+        if (before->n == 0 && now->finished)
+            done = now; // before stays empty
+        else {
+            done = before;
+            before = now;
+        }
+        now = read;
     }
 }
 

@@ -89,6 +89,8 @@ int rot_encoder_encode(rot_encoder *encoder, const rot_image *images, const rot_
 int rot_encoder_begin(rot_encoder *encoder, const rot_image *images, const rot_grid *grids,
                       size_t n, void *out, rot_err *err);
 int rot_encoder_end(rot_encoder *encoder, rot_err *err);
+// Whether what the last `begin` began may still be computed: never on processors.
+bool rot_encoder_is_under_way(const rot_encoder *encoder);
 
 // How products are computed where a library chooses: a line per shape, "" on processors. Bits
 // depend on it as they do on rot_encoder_info.backend, of which it is a function.

@@ -75,6 +75,24 @@ RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 ROT_FAKE_CUDA_DEVICES=2 "$ROTOSCOPE" build -q -
 wait "$first" || fail "the first rank"
 same both
 
+# Groups of 1,024 rows, each begun before the one before has ended, with images of that one among them; and one group
+# to a shard: the same. A device that fails in the second group leaves what another run goes on with.
+awk 'BEGIN { for (i = 0; i < 2300; i++)
+    printf "{\"question\": \"?\", \"cot\": \"%d\", \"answer\": \"1\"}\n", (i < 900 || i >= 1200) ? i : i - 300 }' >many.jsonl
+expect 0 "" rotoscope init-model -q narrow --arch custom --depth 1 --width 32 --heads 1 --mlp 32 --out 16
+narrow="encode: {checkpoint: narrow, geometry: native, backend: cuda}"
+config many many.jsonl "$narrow"
+expect 0 "2300 images, 2000 of them encoded" rotoscope build -c many.yaml --profile
+config shards many.jsonl "store: {shard_samples: 512}" "$narrow"
+expect 0 "" rotoscope build -q -c shards.yaml
+want=$(root_of out-many/many.json)
+same shards
+config broken many.jsonl "$narrow"
+expect 1 "illegal memory access" env ROT_FAKE_CUDA_FAIL=1000 "$ROTOSCOPE" build -q -c broken.yaml
+expect 0 "" rotoscope build -q -c broken.yaml
+same broken
+want=$(root_of out-both/both.json)
+
 # repair encodes again what is damaged.
 shard=$(find out-both/stages/embeds-* -name 'shard-00001.mdb')
 printf 'x' | dd of="$shard" bs=1 seek=40000 conv=notrunc 2>/dev/null
