@@ -227,8 +227,10 @@ ROT_KERNEL void rot_attention_finish(const rot_attention_head *h, int w, int pad
 ROT_KERNEL void rot_cuda_attention(rot_block b, const rot_cuda_attention_args *a, int padded,
                                    rot_shared *shared)
 {
+    const int32_t n_tasks = a->list[1], *starts = a->list + 2;
+    if (b.x >= n_tasks) return;
     const rot_cuda_task task = a->tasks[b.x];
-    const int32_t start = a->starts[task.segment], n = a->starts[task.segment + 1] - start;
+    const int32_t start = starts[task.segment], n = starts[task.segment + 1] - start;
     const size_t dim = (size_t)a->dim,
                  at = ((size_t)start * (size_t)a->heads + (size_t)b.y * (size_t)n) * dim,
                  width = (size_t)a->heads * dim;

@@ -71,6 +71,7 @@ static void close_cuda(rot_backend *backend)
     rot_cuda *cuda = (rot_cuda *)backend;
     const rot_cuda_driver *d = cuda->driver;
     if (cuda->device) {
+        rot_cuda_programs_close(cuda);
         rot_cuda_free(cuda, cuda->sums, cuda->sums_bytes);
         rot_cuda_free(cuda, cuda->blob, cuda->blob_bytes);
         rot_cuda_free(cuda, cuda->scratch, cuda->scratch_bytes);
@@ -113,9 +114,17 @@ static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t w
     return 0;
 }
 
+// For calls without a result.
+static void flush(rot_cuda *cuda)
+{
+    rot_err err;
+    if (!cuda->failed.code) keep(cuda, rot_cuda_flush(cuda, &err), &err);
+}
+
 static void buffer_free(rot_backend *backend, rot_buffer *buffer)
 {
     if (!buffer) return;
+    flush((rot_cuda *)backend);
     rot_cuda_free((rot_cuda *)backend, buffer->data, buffer->n_bytes);
     rot_free(buffer);
 }
@@ -151,6 +160,7 @@ static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t 
 {
     rot_cuda *cuda = (rot_cuda *)backend;
     rot_err err;
+    flush(cuda);
     if (cuda->failed.code) return;
     unsigned char *to = (unsigned char *)buffer->data + row * buffer->width * buffer->elem_bytes;
     const size_t values = n * buffer->width;
@@ -168,6 +178,7 @@ static void download(rot_backend *backend, const rot_buffer *buffer, size_t row,
     rot_cuda *cuda = (rot_cuda *)backend;
     rot_err err;
     const size_t row_bytes = buffer->width * buffer->elem_bytes;
+    flush(cuda);
     if (!cuda->failed.code)
         keep(cuda,
              rot_cuda_fetch(cuda, (const unsigned char *)buffer->data + row * row_bytes, rows,
@@ -180,6 +191,7 @@ static int synchronise(rot_backend *backend, rot_err *err)
 {
     rot_cuda *cuda = (rot_cuda *)backend;
     rot_err mine;
+    flush(cuda);
     if (!cuda->failed.code) keep(cuda, cuda->driver->synchronise(cuda->device, &mine), &mine);
     return name_device(cuda, rot_cuda_failed(cuda, err), err);
 }
@@ -200,6 +212,7 @@ static int send(rot_backend *backend, rot_buffer *const *buffers, int n, size_t 
     rot_cuda *cuda = (rot_cuda *)backend;
     const rot_cuda_driver *d = cuda->driver;
     size_t n_bytes = 0, at = 0;
+    flush(cuda);
     ROT_TRY(rot_cuda_failed(cuda, err));
     for (int i = 0; i < n; i++) n_bytes += rows * buffers[i]->width * buffers[i]->elem_bytes;
     ROT_TRY(grow_slot(cuda, &cuda->slots[slot], n_bytes, err));
@@ -219,6 +232,7 @@ static int send(rot_backend *backend, rot_buffer *const *buffers, int n, size_t 
 int rot_cuda_may_write(rot_cuda *cuda, rot_buffer *buffer, rot_err *err)
 {
     if (!buffer->sent) return 0;
+    ROT_TRY(rot_cuda_flush(cuda, err)); // which need not wait
     const int event = ROT_CUDA_SENT + buffer->sent - 1;
     buffer->sent = 0;
     return cuda->driver->order(cuda->device, ROT_CUDA_COMPUTE, event, err);
@@ -241,7 +255,17 @@ int rot_cuda_launch_rows(rot_cuda *cuda, rot_cuda_launch *launch, size_t warps_n
 {
     launch->grid_x = (uint32_t)((warps_needed + launch->warps - 1) / launch->warps);
     launch->grid_y = 1;
-    return launch->grid_x ? cuda->driver->launch(cuda->device, launch, err) : 0;
+    return rot_cuda_launch_later(cuda, launch, err);
+}
+
+// Rows to compute with: whole units, as far as both have them.
+static size_t rows_of(const rot_cuda *cuda, size_t rows, const rot_buffer *a, size_t a_width,
+                      const rot_buffer *b, size_t b_width)
+{
+    const size_t whole = rot_cuda_whole_rows(cuda, rows),
+                 in_a = a->n_bytes / a->elem_bytes / a_width,
+                 in_b = b->n_bytes / b->elem_bytes / b_width;
+    return whole <= in_a && whole <= in_b ? whole : rows;
 }
 
 static void launch_rows(rot_cuda *cuda, rot_cuda_launch *launch, size_t warps_needed)
@@ -256,6 +280,7 @@ static void layer_norm(rot_backend *backend, size_t rows, size_t width, float ep
                        rot_buffer *out)
 {
     rot_cuda_launch launch = {.kernel = ROT_CUDA_NORM, .warps = 4};
+    rows = rows_of((rot_cuda *)backend, rows, x, width, out, width);
     launch.args.norm = (rot_cuda_norm_args){.x = x->data,
                                             .gamma = gamma->data,
                                             .beta = beta ? beta->data : NULL,
@@ -278,6 +303,7 @@ static void swiglu(rot_backend *backend, size_t rows, size_t width, const rot_bu
                    rot_buffer *out)
 {
     const size_t most = INT32_MAX / width;
+    rows = rows_of((rot_cuda *)backend, rows, in, 2 * width, out, width);
     for (size_t row = 0; row < rows; row += most) {
         const size_t n = rows - row < most ? rows - row : most;
         rot_cuda_launch launch = {.kernel = ROT_CUDA_SWIGLU, .warps = 8};
@@ -295,6 +321,7 @@ static int interpolate(rot_backend *backend, size_t rows, size_t width, const ro
     rot_cuda_launch launch = {
         .kernel = ROT_CUDA_INTERPOLATE, .grid_x = (uint32_t)rows, .grid_y = 1, .warps = 4};
     static_assert(sizeof(rot_taps) == sizeof(rot_cuda_taps), "one is copied to the other");
+    flush(cuda);
     ROT_TRY(rot_cuda_failed(cuda, err));
     ROT_TRY(
         rot_cuda_grow(cuda, &cuda->taps, &cuda->taps_bytes, rows * sizeof *taps, "positions", err));
@@ -330,39 +357,50 @@ static int reserve_segments(rot_cuda *cuda, rot_cuda_segments *s, size_t n_bytes
     return 0;
 }
 
-static void fill_segments(const rot_segments *segments, rot_cuda_segments *s)
+static size_t tasks_at(const rot_cuda_segments *s)
 {
-    memcpy(s->host, segments->starts, ((size_t)segments->n + 1) * sizeof *s->host);
-    int32_t *task = s->host + segments->n + 1;
+    return s->n_bytes / sizeof *s->host / 2;
+}
+
+static void fill_segments(const rot_segments *segments, int32_t n_tasks, rot_cuda_segments *s)
+{
+    int32_t *task = s->host + tasks_at(s);
+    s->host[0] = segments->n;
+    s->host[1] = n_tasks;
+    memcpy(s->host + 2, segments->starts, ((size_t)segments->n + 1) * sizeof *s->host);
     for (int32_t i = 0; i < segments->n; i++)
         for (int32_t first = 0; first < segments->starts[i + 1] - segments->starts[i];
              first += ROT_CUDA_QUERIES)
             *task++ = i, *task++ = first;
 }
 
+static bool has_segments(const rot_cuda_segments *s, const rot_segments *segments)
+{
+    return s->device && s->n == segments->n &&
+           !memcmp(s->host + 2, segments->starts, ((size_t)s->n + 1) * sizeof *s->host);
+}
+
 // The segments on the device. A batch has one or two lists, which every block asks for again.
 static int find_segments(rot_cuda *cuda, const rot_segments *segments, rot_cuda_segments **out,
                          rot_err *err)
 {
-    const size_t n = (size_t)segments->n + 1;
+    rot_cuda_segments *s = cuda->segments;
     for (int i = 0; i < 2; i++) {
-        rot_cuda_segments *s = *out = &cuda->segments[i];
-        if (s->n != segments->n || !s->device ||
-            memcmp(s->host, segments->starts, n * sizeof(int32_t)))
-            continue;
-        s->used = ++cuda->clock;
+        *out = &s[i];
+        if (!has_segments(*out, segments)) continue;
+        s[i].in_program = true;
         return 0;
     }
-    const int i = cuda->segments[0].used > cuda->segments[1].used;
-    rot_cuda_segments *s = *out = &cuda->segments[i];
+    if (s[0].in_program && s[1].in_program) ROT_TRY(rot_cuda_flush(cuda, err));
+    s = *out = &s[s[0].in_program];
     const int32_t n_tasks = count_tasks(segments);
-    const size_t n_bytes = (n + 2 * (size_t)n_tasks) * sizeof(int32_t);
-    ROT_TRY(reserve_segments(cuda, s, n_bytes, err));
-    fill_segments(segments, s);
-    ROT_TRY(rot_cuda_put_bytes(cuda, s->device, s->host, n_bytes, err));
+    const size_t n = (size_t)segments->n + 3, n_all = 2 * (size_t)n_tasks;
+    ROT_TRY(reserve_segments(cuda, s, 2 * (n > n_all ? n : n_all) * sizeof *s->host, err));
+    fill_segments(segments, n_tasks, s);
+    ROT_TRY(
+        rot_cuda_put_bytes(cuda, s->device, s->host, (tasks_at(s) + n_all) * sizeof *s->host, err));
     s->n = segments->n;
-    s->n_tasks = n_tasks;
-    s->used = ++cuda->clock;
+    s->in_program = true;
     return 0;
 }
 
@@ -372,11 +410,10 @@ static int run_rope(rot_cuda *cuda, const rot_segments *segments, rot_cuda_rope_
     rot_cuda_segments *s;
     rot_cuda_launch launch = {.kernel = ROT_CUDA_ROPE, .warps = 4, .grid_y = 1};
     ROT_TRY(find_segments(cuda, segments, &s, err));
-    args.starts = s->device;
-    args.n_segments = segments->n;
+    args.list = s->device;
     launch.args.rope = args;
-    launch.grid_x = (uint32_t)segments->starts[segments->n];
-    return launch.grid_x ? cuda->driver->launch(cuda->device, &launch, err) : 0;
+    launch.grid_x = (uint32_t)rot_cuda_whole_rows(cuda, (size_t)segments->starts[segments->n]);
+    return rot_cuda_launch_later(cuda, &launch, err);
 }
 
 static void rope_split(rot_backend *backend, const rot_segments *segments, rot_heads shape,
@@ -408,10 +445,11 @@ static int attention(rot_backend *backend, const rot_segments *segments, rot_hea
         ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "backend cuda: heads of %d; it has even ones up to 128",
                  dim);
     ROT_TRY(find_segments(cuda, segments, &s, err));
+    const uint32_t n_tasks = (uint32_t)s->host[1], unit = n_tasks > 64 ? 64 : 8;
     rot_cuda_launch launch = {.kernel = dim <= 64   ? ROT_CUDA_ATTENTION_64
                                         : dim <= 80 ? ROT_CUDA_ATTENTION_80
                                                     : ROT_CUDA_ATTENTION_128,
-                              .grid_x = (uint32_t)s->n_tasks,
+                              .grid_x = (n_tasks + unit - 1) / unit * unit,
                               .grid_y = (uint32_t)shape.heads,
                               .warps = ROT_CUDA_QUERIES / 16};
     launch.args.attention = (rot_cuda_attention_args){
@@ -419,13 +457,13 @@ static int attention(rot_backend *backend, const rot_segments *segments, rot_hea
         .k = k->data,
         .v = v->data,
         .out = out->data,
-        .starts = s->device,
-        .tasks = (const rot_cuda_task *)(s->device + segments->n + 1),
+        .list = s->device,
+        .tasks = (const rot_cuda_task *)(s->device + tasks_at(s)),
         .heads = shape.heads,
         .dim = dim,
         .scale = scale,
     };
-    return launch.grid_x ? cuda->driver->launch(cuda->device, &launch, err) : 0;
+    return rot_cuda_launch_later(cuda, &launch, err);
 }
 
 // ---- the backend
@@ -485,6 +523,7 @@ int rot_cuda_open(const rot_cuda_driver *driver, int device, int threads, rot_ba
     cuda->base = (rot_backend){.ops = &ops, .precision = ROT_PRECISION_BF16, .threads = threads};
     cuda->driver = driver;
     cuda->index = device;
+    cuda->records = true;
     ROT_GO(driver->describe(device, &cuda->info, err));
     cuda->base.batch_rows = rot_cuda_padded(cuda->info.chunk_rows, 2);
     cuda->budget = cuda->info.free_bytes / 10 * 9; // the rest is cuBLASLt's, the context's, others'

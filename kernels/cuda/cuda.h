@@ -42,13 +42,37 @@ enum {                   // events
     ROT_CUDA_SENT = ROT_CUDA_READY + 2                 // 2: and copied
 };
 
-// Segments and the tasks of attention over them: starts (n + 1), then tasks (n_tasks, 2).
+// Segments and the tasks of attention over them: n, n_tasks and starts (n + 1), and from the middle
+// on tasks (n_tasks, 2).
 typedef struct rot_cuda_segments {
     int32_t *host, *device;
-    size_t n_bytes;     // allocated
-    int32_t n, n_tasks; // n < 0: nothing is there
-    uint64_t used;      // when
+    size_t n_bytes;  // allocated
+    int32_t n;       // < 0: nothing is there
+    bool in_program; // the one that is told now has it
 } rot_cuda_segments;
+
+// A product to be done, by a way of rot_cuda.ways.
+typedef struct rot_cuda_multiply {
+    rot_cuda_product product; // rows 0: none
+    size_t way;
+    const uint16_t *in, *weight;
+    const void *bias;
+    void *out;
+} rot_cuda_multiply;
+
+// One of the two; every other byte is 0.
+typedef struct rot_cuda_work {
+    rot_cuda_launch launch;
+    rot_cuda_multiply multiply;
+} rot_cuda_work;
+
+typedef struct rot_cuda_program {
+    rot_cuda_work *works;
+    size_t n, capacity;
+    void *graph;   // of the device; NULL: told once, or not at all
+    uint64_t used; // when
+} rot_cuda_program;
+enum { ROT_CUDA_PROGRAMS = 8 };
 
 // Pinned memory for results on their way.
 typedef struct rot_cuda_slot {
@@ -74,7 +98,9 @@ typedef struct rot_cuda {
     unsigned char *pinned, *landing; // ROT_CUDA_PLACES each
     unsigned next_place;
     rot_cuda_segments segments[2];
+    rot_cuda_program program, programs[ROT_CUDA_PROGRAMS]; // told now, told before
     uint64_t clock;
+    bool records; // the device makes graphs
     rot_cuda_slot slots[2];
     rot_cuda_way_of *ways;
     size_t n_ways, ways_capacity;
@@ -101,6 +127,16 @@ int rot_cuda_failed(const rot_cuda *cuda, rot_err *err);
 int rot_cuda_may_write(rot_cuda *cuda, rot_buffer *buffer, rot_err *err);
 int rot_cuda_launch_rows(rot_cuda *cuda, rot_cuda_launch *launch, size_t warps_needed,
                          rot_err *err);
+
+// ---- program.c
+
+// Kernels and products are told when something else is asked for; that begins with a flush.
+int rot_cuda_launch_later(rot_cuda *cuda, const rot_cuda_launch *launch, rot_err *err);
+int rot_cuda_multiply_later(rot_cuda *cuda, const rot_cuda_multiply *multiply, rot_err *err);
+int rot_cuda_flush(rot_cuda *cuda, rot_err *err);
+void rot_cuda_programs_close(rot_cuda *cuda);
+// Rows to compute with, so that batches of nearly as many are told alike.
+size_t rot_cuda_whole_rows(const rot_cuda *cuda, size_t rows);
 
 // ---- staging.c
 

@@ -289,6 +289,42 @@ static int launch(rot_cuda_device *d, const rot_cuda_launch *l, rot_err *err)
                  "a kernel", err);
 }
 
+// ---- graphs
+
+static int record(rot_cuda_device *d, rot_err *err)
+{
+    use(d);
+    return check(cudaStreamBeginCapture(d->streams[ROT_CUDA_COMPUTE],
+                                        cudaStreamCaptureModeThreadLocal),
+                 "recording", err);
+}
+
+static int recorded(rot_cuda_device *d, void **graph, rot_err *err)
+{
+    cudaGraph_t written = NULL;
+    cudaGraphExec_t made = NULL;
+    use(d);
+    cudaError_t status = cudaStreamEndCapture(d->streams[ROT_CUDA_COMPUTE], &written);
+    if (status == cudaSuccess) status = cudaGraphInstantiate(&made, written, 0);
+    if (written) cudaGraphDestroy(written);
+    if (status != cudaSuccess) (void)cudaGetLastError(); // not of the calls that follow
+    *graph = made;
+    return check(status, "a graph", err);
+}
+
+static int replay(rot_cuda_device *d, void *graph, rot_err *err)
+{
+    use(d);
+    return check(cudaGraphLaunch((cudaGraphExec_t)graph, d->streams[ROT_CUDA_COMPUTE]), "a graph",
+                 err);
+}
+
+static void forget(rot_cuda_device *d, void *graph)
+{
+    use(d);
+    cudaGraphExecDestroy((cudaGraphExec_t)graph);
+}
+
 // ---- products
 
 // cuBLASLt has column-major matrices: out^T (n_out, rows) = weight^T's transpose (n_out, n_in)
@@ -442,7 +478,8 @@ static int multiply(rot_cuda_device *d, const rot_cuda_product *p, const rot_cud
 static const rot_cuda_driver table = {
     ROT_CUDA_ABI, count_devices, describe, open_device, close_device, alloc_memory, free_memory,
     pin,          unpin,         copy,     clear,       mark,         order,        wait_event,
-    synchronise,  launch,        choose,   accepts,     multiply,
+    synchronise,  launch,        record,   recorded,    replay,       forget,       choose,
+    accepts,      multiply,
 };
 
 extern "C" __attribute__((visibility("default"))) const rot_cuda_driver *rot_cuda_driver_table(void)

@@ -84,6 +84,12 @@ typedef struct rot_cuda_driver {
     int (*synchronise)(rot_cuda_device *device, rot_err *err); // waits for all streams
 
     int (*launch)(rot_cuda_device *device, const rot_cuda_launch *launch, rot_err *err);
+    // From `record` to `recorded` launches and products are written down instead, and nothing else
+    // may be called. `recorded` ends it in any case and makes a graph, which `replay` runs.
+    int (*record)(rot_cuda_device *device, rot_err *err);
+    int (*recorded)(rot_cuda_device *device, void **graph, rot_err *err);
+    int (*replay)(rot_cuda_device *device, void *graph, rot_err *err);
+    void (*forget)(rot_cuda_device *device, void *graph); // may still run
 
     // The n-th best way for this product, from 0 on: a function of the device, the library's
     // version and the product. ROT_ERR_UNSUPPORTED: there is none. `accepts`: whether a choice made

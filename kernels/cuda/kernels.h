@@ -46,7 +46,7 @@ typedef struct rot_cuda_epilogue_args {
     const float *bias; // (width)
     uint16_t *out;     // (rows, width)
     uint32_t rows, width;
-    int activation;
+    int activation, unused; // so that no byte lies between: programs are compared
 } rot_cuda_epilogue_args;
 
 // An element per lane. rows * width < 2^31.
@@ -56,13 +56,14 @@ typedef struct rot_cuda_swiglu_args {
     uint32_t rows, width;
 } rot_cuda_swiglu_args;
 
-// A block per row.
+// A block per row; more blocks than rows do nothing. A list of segments: how many, how many tasks,
+// then where they start (n + 1).
 typedef struct rot_cuda_rope_args {
     const uint16_t *qkv;          // (rows, 3 heads dim)
     const float *cosines, *sines; // (rows, dim / 2)
     uint16_t *q, *k, *v;          // head-major, as backend.h has it
-    const int32_t *starts;        // (n_segments + 1)
-    int32_t n_segments, heads, dim;
+    const int32_t *list;
+    int32_t heads, dim;
 } rot_cuda_rope_args;
 
 // Queries [first, first + ROT_CUDA_QUERIES) of a segment.
@@ -70,14 +71,15 @@ typedef struct rot_cuda_task {
     int32_t segment, first;
 } rot_cuda_task;
 
-// A block per task and head: x the task, y the head.
+// A block per task and head: x the task, y the head; more blocks than tasks do nothing.
 typedef struct rot_cuda_attention_args {
     const uint16_t *q, *k, *v;
     uint16_t *out; // (rows, heads dim)
-    const int32_t *starts;
+    const int32_t *list;
     const rot_cuda_task *tasks;
     int32_t heads, dim;
     float scale;
+    int unused;
 } rot_cuda_attention_args;
 
 // A pass of kernels/pixels.h. Offsets are into a blob of bytes.

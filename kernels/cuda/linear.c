@@ -236,9 +236,10 @@ static int make_linear(rot_backend *backend, size_t n_in, size_t n_out, rot_epil
                        source weight, const float *bias, rot_linear **out, rot_err *err)
 {
     rot_cuda *cuda = (rot_cuda *)backend;
-    int rc = rot_cuda_failed(cuda, err);
+    int rc = 0;
     *out = NULL;
-    if (rc < 0) return rc;
+    ROT_TRY(rot_cuda_failed(cuda, err));
+    ROT_TRY(rot_cuda_flush(cuda, err));
     if (n_in > INT32_MAX || n_out > INT32_MAX / cuda->info.chunk_rows)
         ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "backend cuda: a weight of %zu x %zu", n_out, n_in);
     rot_linear *l = rot_calloc(1, sizeof *l);
@@ -274,9 +275,12 @@ int rot_cuda_linear_new_bf16(rot_backend *backend, size_t n_in, size_t n_out, ro
 
 void rot_cuda_linear_free(rot_backend *backend, rot_linear *linear)
 {
+    rot_cuda *cuda = (rot_cuda *)backend;
+    rot_err ignored; // what it reads of this weight is asked for by nobody
     if (!linear) return;
-    rot_cuda_free((rot_cuda *)backend, linear->weight, linear->weight_bytes);
-    rot_cuda_free((rot_cuda *)backend, linear->bias, linear->bias_bytes);
+    if (!cuda->failed.code) (void)rot_cuda_flush(cuda, &ignored);
+    rot_cuda_free(cuda, linear->weight, linear->weight_bytes);
+    rot_cuda_free(cuda, linear->bias, linear->bias_bytes);
     rot_free(linear);
 }
 
@@ -291,7 +295,7 @@ static int finish_chunk(rot_cuda *cuda, const rot_linear *l, uint32_t rows, uint
     };
     rot_cuda_launch launch = {.kernel = ROT_CUDA_EPILOGUE, .warps = 8};
     launch.args.epilogue = (rot_cuda_epilogue_args){
-        cuda->sums, l->bias, out, rows, (uint32_t)l->n_out, activations[l->epilogue]};
+        cuda->sums, l->bias, out, rows, (uint32_t)l->n_out, activations[l->epilogue], 0};
     return rot_cuda_launch_rows(cuda, &launch, (rows * l->n_out + ROT_WARP - 1) / ROT_WARP, err);
 }
 
@@ -309,14 +313,18 @@ int rot_cuda_linear(rot_backend *backend, const rot_linear *linear, size_t rows,
     for (size_t row = 0; row < rows;) {
         const uint32_t n =
             row < room ? rot_cuda_next_chunk(&way->sizes, rows - row, room - row) : 0;
-        const rot_cuda_product p = product_of(linear, n);
         unsigned char *to = (unsigned char *)out->data + row * linear->n_out * out_bytes;
         if (n == 0)
             ROT_FAIL(err, ROT_ERR_INTERNAL, "a product of %zu rows leaves its buffer", rows);
-        ROT_TRY(cuda->driver->multiply(cuda->device, &p, &way->choice,
-                                       (const uint16_t *)in->data + row * linear->n_in,
-                                       linear->weight, linear->fused ? linear->bias : NULL,
-                                       linear->fused ? (void *)to : cuda->sums, err));
+        const rot_cuda_multiply multiply = {
+            .product = product_of(linear, n),
+            .way = linear->way,
+            .in = (const uint16_t *)in->data + row * linear->n_in,
+            .weight = linear->weight,
+            .bias = linear->fused ? linear->bias : NULL,
+            .out = linear->fused ? (void *)to : cuda->sums,
+        };
+        ROT_TRY(rot_cuda_multiply_later(cuda, &multiply, err));
         if (!linear->fused) ROT_TRY(finish_chunk(cuda, linear, n, (uint16_t *)(void *)to, err));
         row += n;
     }

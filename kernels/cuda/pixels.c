@@ -98,9 +98,10 @@ int rot_cuda_cut(rot_backend *backend, const rot_pixel_image *images, size_t n,
 {
     rot_cuda *cuda = (rot_cuda *)backend;
     layout l = {0};
-    int rc = rot_cuda_failed(cuda, err);
+    int rc = 0;
     uint32_t rows = 0;
-    if (rc < 0) return rc;
+    ROT_TRY(rot_cuda_failed(cuda, err));
+    ROT_TRY(rot_cuda_flush(cuda, err));
     if (n > 65535) ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "backend cuda: %zu images at once", n);
     place_all(&l, images, n, cut); // sizes alone
     const size_t blob_bytes = l.blob_bytes;

@@ -133,9 +133,11 @@ ROT_KERNEL void rot_cuda_rotate(const uint16_t *x, int32_t half, float c, float 
 
 ROT_KERNEL void rot_cuda_rope(rot_block b, const rot_cuda_rope_args *a)
 {
+    const int32_t n_segments = a->list[0], *starts = a->list + 2;
+    if (b.x >= starts[n_segments]) return;
     const int32_t half = a->dim / 2, width = a->heads * a->dim,
-                  segment = rot_cuda_segment_of(a->starts, a->n_segments, b.x);
-    const size_t start = (size_t)a->starts[segment], n = (size_t)a->starts[segment + 1] - start,
+                  segment = rot_cuda_segment_of(starts, n_segments, b.x);
+    const size_t start = (size_t)starts[segment], n = (size_t)starts[segment + 1] - start,
                  i = (size_t)b.x - start;
     const uint16_t *row = a->qkv + (size_t)b.x * 3 * (size_t)width;
     const float *cosines = a->cosines + (size_t)b.x * (size_t)half;

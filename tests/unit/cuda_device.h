@@ -34,6 +34,8 @@ typedef enum fake_call {
     FAKE_SYNCHRONISE,
     FAKE_LAUNCH,
     FAKE_MULTIPLY,
+    FAKE_RECORD,
+    FAKE_REPLAY,
     FAKE_CALLS
 } fake_call;
 
@@ -64,7 +66,8 @@ typedef struct fake_event {
 struct rot_cuda_device {
     fake_queue queues[ROT_CUDA_STREAMS];
     fake_event events[ROT_CUDA_EVENTS];
-    long fail_at; // launch that fails; 0: none
+    fake_queue *recording; // NULL: none
+    long fail_at;          // launch that fails; 0: none
     bool failed;  // from then on everything does
     uint64_t used;
 };
@@ -74,6 +77,8 @@ static struct fake_log {
     long calls[FAKE_CALLS];
     uint32_t product_rows[4096]; // of the products in order
     size_t n_products;
+    long forbidden; // calls while a graph is recorded that may not be
+    bool records_nothing;
     long outside; // allocations behind which something was written
     long ran;     // kernels and products that were done, not only told
     long faults;  // of shared memory
@@ -219,8 +224,10 @@ static inline void fake_run(rot_cuda_device *d, rot_cuda_stream stream, size_t u
 static inline int fake_add(rot_cuda_device *d, rot_cuda_stream stream, const fake_work *w,
                            rot_err *err)
 {
-    fake_queue *q = &d->queues[stream];
+    const bool written = w->call == FAKE_LAUNCH || w->call == FAKE_MULTIPLY;
+    fake_queue *q = d->recording && written ? d->recording : &d->queues[stream];
     fake_log.calls[w->call]++;
+    fake_log.forbidden += d->recording && !written;
     if (d->failed) return fake_fail(err, ROT_ERR_IO, "CUDA: a call: the device has failed");
     if (q->n == q->capacity) {
         q->capacity = q->capacity ? 2 * q->capacity : 64;
@@ -291,6 +298,7 @@ static inline void fake_close(rot_cuda_device *d)
 static inline int fake_alloc(rot_cuda_device *d, size_t n_bytes, void **out, rot_err *err)
 {
     fake_log.calls[FAKE_ALLOC]++;
+    fake_log.forbidden += d->recording != NULL;
     if (d->used + n_bytes + (uint64_t)fake_number("ROT_FAKE_CUDA_TAKEN", 0) >
         (uint64_t)fake_number("ROT_FAKE_CUDA_BYTES", 4L << 30))
         return fake_fail(err, ROT_ERR_NO_MEMORY, "CUDA: memory of the device: out of memory");
@@ -350,6 +358,7 @@ static inline int fake_clear(rot_cuda_device *d, void *memory, size_t n_bytes, r
 static inline int fake_mark(rot_cuda_device *d, rot_cuda_stream stream, int event, rot_err *err)
 {
     fake_log.calls[FAKE_MARK]++;
+    fake_log.forbidden += d->recording != NULL;
     d->events[event] = (fake_event){true, stream, d->queues[stream].n};
     return fake_verdict(d, err);
 }
@@ -365,6 +374,7 @@ static inline int fake_wait(rot_cuda_device *d, int event, rot_err *err)
 {
     const fake_event *e = &d->events[event];
     fake_log.calls[FAKE_WAIT]++;
+    fake_log.forbidden += d->recording != NULL;
     if (e->marked) fake_run(d, e->stream, e->n);
     return fake_verdict(d, err);
 }
@@ -372,6 +382,7 @@ static inline int fake_wait(rot_cuda_device *d, int event, rot_err *err)
 static inline int fake_synchronise(rot_cuda_device *d, rot_err *err)
 {
     fake_log.calls[FAKE_SYNCHRONISE]++;
+    fake_log.forbidden += d->recording != NULL;
     for (int i = 0; i < ROT_CUDA_STREAMS; i++) fake_run(d, (rot_cuda_stream)i, d->queues[i].n);
     return fake_verdict(d, err);
 }
@@ -380,6 +391,42 @@ static inline int fake_launched(rot_cuda_device *d, const rot_cuda_launch *launc
 {
     const fake_work w = {.call = FAKE_LAUNCH, .launch = *launch};
     return fake_add(d, ROT_CUDA_COMPUTE, &w, err);
+}
+
+static inline int fake_record(rot_cuda_device *d, rot_err *err)
+{
+    fake_log.calls[FAKE_RECORD]++;
+    fake_log.forbidden += d->recording != NULL;
+    d->recording = calloc(1, sizeof *d->recording);
+    return d->failed ? fake_verdict(d, err) : 0;
+}
+
+static inline void fake_forget(rot_cuda_device *d, void *graph)
+{
+    fake_queue *q = graph;
+    for (int i = 0; i < ROT_CUDA_STREAMS; i++) fake_run(d, (rot_cuda_stream)i, d->queues[i].n);
+    free(q->works);
+    free(q);
+}
+
+static inline int fake_recorded(rot_cuda_device *d, void **graph, rot_err *err)
+{
+    *graph = d->recording;
+    d->recording = NULL;
+    if (!fake_log.records_nothing) return 0;
+    fake_forget(d, *graph);
+    *graph = NULL;
+    return fake_fail(err, ROT_ERR_IO, "CUDA: a graph: operation not permitted");
+}
+
+static inline int fake_replay(rot_cuda_device *d, void *graph, rot_err *err)
+{
+    const fake_queue *q = graph;
+    int rc = 0;
+    fake_log.calls[FAKE_REPLAY]++;
+    for (size_t i = 0; i < q->n && rc == 0; i++)
+        rc = fake_add(d, ROT_CUDA_COMPUTE, &q->works[i], err);
+    return rc;
 }
 
 static inline int fake_choose(rot_cuda_device *d, const rot_cuda_product *p, int n,
@@ -431,6 +478,10 @@ static const rot_cuda_driver fake_driver = {
     .wait = fake_wait,
     .synchronise = fake_synchronise,
     .launch = fake_launched,
+    .record = fake_record,
+    .recorded = fake_recorded,
+    .replay = fake_replay,
+    .forget = fake_forget,
     .choose = fake_choose,
     .accepts = fake_accepts,
     .multiply = fake_multiplied,

@@ -20,6 +20,7 @@ static void close_fake(rot_backend *b)
     assert_int_equal(fake_log.live, 0);
     assert_int_equal(fake_log.outside, 0);
     assert_int_equal(fake_log.faults, 0);
+    assert_int_equal(fake_log.forbidden, 0);
 }
 
 // ---- arithmetic
@@ -308,13 +309,16 @@ static void sizes_with_other_bits_are_not_used(void **state)
                    *out = put(b, ROT_ELEM_ACT, ROWS, OUT, NULL);
         fake_log.n_products = 0;
         assert_int_equal(b->ops->linear(b, linear, ROWS, in, out, &err), 0);
+        assert_int_equal(b->ops->synchronise(b, &err), 0);
         const uint32_t want[] = {FAKE_CHUNK, FAKE_CHUNK}; // 75 left: more than half
         assert_int_equal(fake_log.n_products, 2);
         assert_memory_equal(fake_log.product_rows, want, sizeof want);
         fake_log.n_products = 0;
         assert_int_equal(b->ops->linear(b, linear, 21, in, out, &err), 0);
+        assert_int_equal(b->ops->synchronise(b, &err), 0);
         assert_int_equal(fake_log.product_rows[0], i == 1 ? 8 : 32);
         assert_int_equal(b->ops->linear(b, linear, 5, in, out, &err), 0);
+        assert_int_equal(b->ops->synchronise(b, &err), 0);
         for (size_t k = 0; k < fake_log.n_products; k++) {
             if (i == 1) assert_int_not_equal(fake_log.product_rows[k], 32);
             if (i == 2) assert_int_not_equal(fake_log.product_rows[k], 8);
@@ -428,6 +432,59 @@ static void uploads_do_not_wait_for_what_is_computed(void **state)
     b->ops->buffer_free(b, out);
     close_fake(b);
     free(w), free(x);
+}
+
+// Batches of other sizes and contents: told alike, and replayed from the second time on, with the
+// bits of a device that makes no graphs.
+static void batches_that_are_told_alike_are_replayed(void **state)
+{
+    (void)state;
+    enum { DIM = 16, ROWS = 60, BLOCKS = 12, BATCHES = 5 };
+    static const int32_t starts[BATCHES][4] = {
+        {0, 9, 50, 57}, {0, 1, 49, 58}, {0, 20, 40, 58}, {0, 2, 4, 5}, {0, 30, 31, 57}};
+    const rot_heads heads = {1, DIM};
+    float *w = random_floats(DIM * DIM, 1), bias[DIM] = {0}, *x[BATCHES], *got[2][BATCHES];
+    for (int i = 0; i < BATCHES; i++) x[i] = random_floats(ROWS * 3 * DIM, 1);
+    for (int graphs = 0; graphs < 2; graphs++) {
+        rot_backend *b = open_fake();
+        rot_linear *linear;
+        rot_err err;
+        fake_log.records_nothing = !graphs;
+        assert_int_equal(
+            b->ops->linear_new(b, DIM, DIM, ROT_EPILOGUE_GELU_QUICK, w, bias, &linear, &err), 0);
+        rot_buffer *r = put(b, ROT_ELEM_F32, ROWS, DIM, NULL),
+                   *gamma = put(b, ROT_ELEM_F32, 1, DIM, w),
+                   *angles = put(b, ROT_ELEM_F32, ROWS, DIM / 2, x[0]),
+                   *qkv = put(b, ROT_ELEM_ACT, ROWS, 3 * DIM, NULL), *act[4];
+        for (int k = 0; k < 4; k++) act[k] = put(b, ROT_ELEM_ACT, ROWS, DIM, NULL);
+        for (int i = 0; i < BATCHES; i++) {
+            const rot_segments segments = {starts[i], 3};
+            const size_t rows = (size_t)starts[i][3];
+            b->ops->upload(b, r, 0, rows, x[i]);
+            b->ops->upload(b, qkv, 0, rows, x[i]);
+            for (int block = 0; block < BLOCKS; block++) {
+                b->ops->rope_split(b, &segments, heads, qkv, angles, angles, act[0], act[1],
+                                   act[2]);
+                assert_int_equal(b->ops->attention(b, &segments, heads, 0.5f, act[0], act[1],
+                                                   act[2], act[3], &err),
+                                 0);
+                b->ops->rms_norm(b, rows, DIM, 1e-6f, r, gamma, act[0]);
+                assert_int_equal(b->ops->linear(b, linear, rows, act[3], act[0], &err), 0);
+            }
+            got[graphs][i] = get(b, act[0], ROT_ELEM_ACT, rows, DIM);
+        }
+        assert_int_equal(fake_log.calls[FAKE_RECORD], 1); // the fourth batch is a smaller one
+        assert_int_equal(fake_log.calls[FAKE_REPLAY], graphs ? 3 : 0);
+        rot_buffer *all[] = {r, gamma, angles, qkv, act[0], act[1], act[2], act[3]};
+        for (int k = 0; k < 8; k++) b->ops->buffer_free(b, all[k]);
+        b->ops->linear_free(b, linear);
+        close_fake(b);
+    }
+    for (int i = 0; i < BATCHES; i++) {
+        assert_memory_equal(got[0][i], got[1][i], (size_t)starts[i][3] * DIM * 4);
+        free(got[0][i]), free(got[1][i]), free(x[i]);
+    }
+    free(w);
 }
 
 // More than all places hold, before the device has done anything.
@@ -634,6 +691,7 @@ int main(void)
         cmocka_unit_test(shapes_are_decided_once),
         cmocka_unit_test(results_on_their_way_are_not_overwritten),
         cmocka_unit_test(uploads_do_not_wait_for_what_is_computed),
+        cmocka_unit_test(batches_that_are_told_alike_are_replayed),
         cmocka_unit_test(large_uploads_arrive_whole),
         cmocka_unit_test(memory_over_the_budget_is_refused),
         cmocka_unit_test(heads_that_do_not_fit_are_refused),
