@@ -13,6 +13,15 @@ typedef struct task {
     size_t sequence, head, from, to; // queries [from, to) of the sequence
 } task;
 
+// What the scores of a pass take.
+static size_t products(const rot_train_attention *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++)
+        n += (size_t)s->counts[i] * (size_t)(s->past[i] + s->counts[i]);
+    return n * s->heads * s->head_dim;
+}
+
 static size_t longest(const rot_train_attention *s)
 {
     size_t n = 0;
@@ -60,7 +69,8 @@ int rot_train_attention_forward(rot_train *train, const rot_train_attention *s, 
                 starts[t] = start;
             }
     size_t group = s->heads / s->kv_heads;
-#pragma omp parallel for schedule(dynamic) num_threads(train->threads)
+    int threads = rot_train_threads_for(train, products(s));
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (size_t i = 0; i < n_tasks; i++) {
         const task *w = &tasks[i];
         rot_train_keys keys = keys_of(s, w->sequence, w->head / group, k, v);
@@ -85,7 +95,8 @@ int rot_train_attention_backward(rot_train *train, const rot_train_attention *s,
     if (!starts) return ROT_ERR_NO_MEMORY;
     for (size_t i = 0, start = 0; i < s->n; start += (size_t)s->counts[i++]) starts[i] = start;
     size_t group = s->heads / s->kv_heads;
-#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(train->threads)
+    int threads = rot_train_threads_for(train, products(s));
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads)
     for (size_t i = 0; i < s->n; i++)
         for (size_t kv = 0; kv < s->kv_heads; kv++) {
             rot_train_keys keys = keys_of(s, i, kv, k, v);

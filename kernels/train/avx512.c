@@ -85,7 +85,8 @@ static void multiply(const rot_train *train, const product *p)
     size_t n_panels = panels(p->n), chunks = (p->m + TASK_ROWS - 1) / TASK_ROWS;
     size_t rows = ((p->m + BLOCK - 1) / BLOCK + chunks - 1) / chunks * BLOCK; // chunks alike
     size_t group = p->m > 4 * BLOCK ? GROUP : 1, groups = (n_panels + group - 1) / group;
-#pragma omp parallel for schedule(dynamic) num_threads(train->threads)
+    int threads = rot_train_threads_for(train, p->m * p->n * p->k);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (size_t i = 0; i < groups * chunks; i++) {
         size_t row = i / groups * rows, panel = i % groups * group;
         task(train, p, row, row + rows < p->m ? row + rows : p->m, panel,

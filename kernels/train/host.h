@@ -16,6 +16,12 @@ typedef struct rot_train_host {
     size_t space_bytes;
 } rot_train_host;
 
+// How many threads are worth waking for so many multiplications: one for a few, as small models and
+// decoding have them in every product.
+static inline int rot_train_threads_for(const rot_train *train, size_t products)
+{
+    return products < 1 << 16 ? 1 : train->threads;
+}
 // Work space of n_bytes, shared by the calls: what the last one left is gone. NULL: no memory.
 void *rot_train_space(rot_train_host *host, size_t n_bytes, rot_err *err);
 // Fills in everything but the matrix products and weights.
