@@ -167,6 +167,17 @@ static bool add_losses(const supervised *s, rot_passes_loss *out)
     return out->not_finite < 0;
 }
 
+// A finite loss may have a gradient that is not.
+static void check_gradients(const batch *b, rot_passes_loss *out)
+{
+    for (size_t i = 0; i < b->n && out->not_finite < 0; i++) {
+        const float *grads = b->grads + b->begins[i] * b->d;
+        float sum = 0;
+        for (size_t k = 0; k < b->sequences[i].n * b->d; k++) sum += grads[k] * 0; // NaN, inf stay
+        if (sum != 0) out->not_finite = (int64_t)i;
+    }
+}
+
 static int run(batch *b, bool train, float weight, rot_passes_loss *out, rot_err *err)
 {
     supervised s = {0};
@@ -182,6 +193,7 @@ static int run(batch *b, bool train, float weight, rot_passes_loss *out, rot_err
         for (size_t i = 0; i < s.n; i++)
             memcpy(b->hidden + s.row[i] * b->d, s.grads + i * b->d, b->d * sizeof(float));
         code = backward(b, err);
+        if (code == 0) check_gradients(b, out);
     }
     free_supervised(&s);
     return code;

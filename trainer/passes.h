@@ -13,13 +13,13 @@
 typedef struct rot_passes_loss {
     double sum;         // of the cross entropy over supervised tokens, in nats
     int64_t n_tokens;   // supervised
-    int64_t not_finite; // the first sequence with a loss that is not finite; -1: none
+    int64_t not_finite; // the first sequence with a loss or gradient that is not finite; -1: none
 } rot_passes_loss;
 
 // Sequences that are read together. `latent`: thoughts are hidden states; otherwise they are
 // tokens like others and there is one forward. With `train`, the gradients of `weight` times the
-// mean over the batch's supervised tokens are added to the decoder's; if a loss is not finite they
-// are worth nothing. `seed` and keys[n]: rot_context_dropout's. *context: NULL, or that of another
+// mean over the batch's supervised tokens are added to the decoder's; if one is not finite they are
+// worth nothing. `seed` and keys[n]: rot_context_dropout's. *context: NULL, or that of another
 // call, whose memory serves again; the caller closes it. ROT_ERR_INPUT: a thought with nothing
 // before it; ROT_ERR_TOO_LARGE: a sequence longer than the decoder's positions.
 int rot_passes_run(rot_decoder *decoder, const rot_sequence *sequences, size_t n, bool latent,

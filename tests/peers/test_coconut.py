@@ -80,6 +80,18 @@ def test_loss_and_gradients_equal_autograd(checkpoints, family, thoughts, latent
     decoder.close()
 
 
+def test_a_gradient_that_is_no_number_names_its_sequence(checkpoints):  # noqa: F811
+    path, _ = checkpoints("gpt2")
+    rng = np.random.default_rng(5)
+    samples = [make_sample(rng, 2) for _ in range(3)]
+    samples[0] = (samples[0][0], [-1] * len(samples[0][0]), samples[0][2])  # nothing of it is supervised
+    decoder = Decoder(path, train_all=True)
+    loss = run_passes(decoder, samples, [2, 2, 2], weight=float("inf"))
+    assert np.isfinite(loss.sum) and loss.not_finite == 1
+    assert run_passes(decoder, samples, [2, 2, 2]).not_finite == -1
+    decoder.close()
+
+
 def test_ten_steps_stay_together(checkpoints):  # noqa: F811
     path, model = checkpoints("gpt2")
     rng = np.random.default_rng(3)
