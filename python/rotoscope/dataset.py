@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes as c
+import operator
 import os
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
@@ -25,6 +26,14 @@ def _address(values: np.ndarray) -> int:
     """What values.ctypes.data is, in a third of the time."""
     address: int = values.__array_interface__["data"][0]
     return address
+
+
+def _integers(indices: Any) -> np.ndarray:
+    """int64 of sample numbers. A mask or fractions would be other samples than those that were meant."""
+    values = np.asarray(indices)
+    if values.dtype.kind not in "iu" and values.size:
+        raise TypeError(f"indices of type {values.dtype}; integers are wanted")
+    return np.ascontiguousarray(values, np.int64)
 
 
 def as_torch(values: np.ndarray) -> Any:
@@ -189,13 +198,13 @@ class Dataset(Sequence[Sample]):
             yield self[i]
 
     def _index(self, index: Any) -> int:
-        i = int(index)
+        i = operator.index(index)
         if not -self._n <= i < self._n:
             raise IndexError(f"sample {i} of {self._n}")
         return i % self._n
 
     def _indices(self, indices: Any) -> np.ndarray:
-        out = np.ascontiguousarray(indices, dtype=np.int64)
+        out = _integers(indices)
         if out.ndim != 1:
             raise ValueError(f"indices of shape {out.shape}; one dimension is wanted")
         if out.size and (out.min() < -self._n or out.max() >= self._n):
@@ -318,7 +327,7 @@ class Dataset(Sequence[Sample]):
         `out` is an array to read into, of at least (sum of K, d): a loop that passes the same one again saves
         the kernel from handing out fresh pages. `threads` copy at once.
         """
-        wanted = np.ascontiguousarray(indices, dtype=np.int64)
+        wanted = _integers(indices)
         if wanted.ndim != 1:
             wanted = self._indices(wanted)
         n = len(wanted)

@@ -107,6 +107,33 @@ def test_batches_are_their_samples(plain):  # noqa: F811
         ds.batch([[1, 2]])
 
 
+def test_only_integers_are_sample_numbers(plain):  # noqa: F811
+    ds = rt.open(plain)
+    for bad in (ds.K < 100, [1.5], np.array([2.0]), ["3"]):
+        with pytest.raises(TypeError, match="integers"):
+            ds.batch(bad)
+        with pytest.raises(TypeError, match="integers"):
+            ds.prefetch(bad)
+    for bad in (1.5, "3", None):
+        with pytest.raises(TypeError):
+            ds[bad]
+    assert len(ds.batch(np.flatnonzero(ds.K < 100))) == (ds.K < 100).sum()
+    assert ds.batch(np.array([3], np.uint8)).index.tolist() == ds.batch(range(3, 4)).index.tolist() == [3]
+
+
+def test_a_shard_cut_while_it_is_open_is_an_error(plain, tmp_path):  # noqa: F811
+    shutil.copytree(plain.parent, tmp_path / "copy")
+    ds = rt.open(tmp_path / "copy" / plain.name)
+    for _ in range(2):  # everything was read and checked before
+        ds.batch(range(ROWS))
+    shard = next((tmp_path / "copy").glob("stages/embeds-*/shard-00001.mdb"))
+    os.truncate(shard, 8192)
+    for read in (lambda: ds.batch([20]), lambda: ds.batch(range(ROWS)), lambda: ds[20]):
+        with pytest.raises(rt.CorruptError, match="shard-00001.mdb.*cut short"):
+            read()
+    assert len(ds.batch(range(16))) == 16
+
+
 def test_a_scan_reads_everything_once(plain):  # noqa: F811
     ds = rt.open(plain)
     got = list(ds.scan(batch_size=7))
