@@ -108,6 +108,7 @@ echo 'mine' >out-left/mine.tmp
 echo '{}' >out-left/.rotoscope/claims/prepare.drained
 expect 0 "shard-00001.mdb.there-1-0.tmp" rotoscope gc out-left
 expect 0 "stage.json.tmp.there-1-0" rotoscope gc --remove out-left
+expect 2 "gc takes a root, not a dataset" rotoscope gc out-left/drained.json
 [ "$(find out-left -name '*.tmp*')" = out-left/mine.tmp ] || fail "gc leaves $(find out-left -name '*.tmp*')"
 [ -z "$(ls -A out-left/.rotoscope/claims)" ] || fail "gc leaves claims"
 expect 0 "" rotoscope verify -q out-left
