@@ -119,9 +119,8 @@ int rot_gc(const char *root, bool remove, char **json, rot_err *err)
     rot_names stages = {0};
     json_t *named = json_object(), *list = json_array(), *left = json_array(), *out = NULL;
     if (!rot_fs_is_dir(root))
-        ROT_FAIL_GO(err, ROT_ERR_MISSING,
-                    rot_fs_is_file(root) ? "%s: gc takes a root, not a dataset" : "%s: no such root",
-                    root);
+        ROT_FAIL_GO(err, ROT_ERR_MISSING, "%s: %s", root,
+                    rot_fs_is_file(root) ? "gc takes a root, not a dataset" : "no such root");
     snprintf(path, sizeof path, "%s/.rotoscope/lock", root);
     if (remove && rot_fs_is_file(path)) { // a build under way names its stages only at its end
         rc = rot_fs_lock(path, &lock, err);
