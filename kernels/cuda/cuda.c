@@ -145,6 +145,7 @@ static int plan(const rot_backend *backend, uint64_t bytes, rot_err *err)
 {
     const rot_cuda *cuda = (const rot_cuda *)backend;
     const uint64_t left = cuda->budget - cuda->used;
+    bytes += cuda->landing ? 0 : ROT_CUDA_PLACES * cuda->info.place_bytes;
     if (bytes > left)
         ROT_FAIL(err, ROT_ERR_NO_MEMORY,
                  "device %d (%s): the tower needs %llu bytes, and %llu may be used "
