@@ -23,6 +23,12 @@ static void keep(rot_cuda *cuda, int rc, const rot_err *err)
     if (rc < 0 && !cuda->failed.code) cuda->failed = *err;
 }
 
+void rot_cuda_flush_kept(rot_cuda *cuda)
+{
+    rot_err err;
+    if (!cuda->failed.code) keep(cuda, rot_cuda_flush(cuda, &err), &err);
+}
+
 static int name_device(const rot_cuda *cuda, int rc, rot_err *err)
 {
     return rc < 0 ? rot_err_prefix(err, "device %d (%s): ", cuda->index, cuda->info.name) : 0;
@@ -114,17 +120,10 @@ static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t w
     return 0;
 }
 
-// For calls without a result.
-static void flush(rot_cuda *cuda)
-{
-    rot_err err;
-    if (!cuda->failed.code) keep(cuda, rot_cuda_flush(cuda, &err), &err);
-}
-
 static void buffer_free(rot_backend *backend, rot_buffer *buffer)
 {
     if (!buffer) return;
-    flush((rot_cuda *)backend);
+    rot_cuda_flush_kept((rot_cuda *)backend);
     rot_cuda_free((rot_cuda *)backend, buffer->data, buffer->n_bytes);
     rot_free(buffer);
 }
@@ -161,7 +160,7 @@ static void upload(rot_backend *backend, rot_buffer *buffer, size_t row, size_t 
 {
     rot_cuda *cuda = (rot_cuda *)backend;
     rot_err err;
-    flush(cuda);
+    rot_cuda_flush_kept(cuda);
     if (cuda->failed.code) return;
     unsigned char *to = (unsigned char *)buffer->data + row * buffer->width * buffer->elem_bytes;
     const size_t values = n * buffer->width;
@@ -179,7 +178,7 @@ static void download(rot_backend *backend, const rot_buffer *buffer, size_t row,
     rot_cuda *cuda = (rot_cuda *)backend;
     rot_err err;
     const size_t row_bytes = buffer->width * buffer->elem_bytes;
-    flush(cuda);
+    rot_cuda_flush_kept(cuda);
     if (!cuda->failed.code)
         keep(cuda,
              rot_cuda_fetch(cuda, (const unsigned char *)buffer->data + row * row_bytes, rows,
@@ -192,7 +191,7 @@ static int synchronise(rot_backend *backend, rot_err *err)
 {
     rot_cuda *cuda = (rot_cuda *)backend;
     rot_err mine;
-    flush(cuda);
+    rot_cuda_flush_kept(cuda);
     if (!cuda->failed.code) keep(cuda, cuda->driver->synchronise(cuda->device, &mine), &mine);
     return name_device(cuda, rot_cuda_failed(cuda, err), err);
 }
@@ -213,7 +212,7 @@ static int send(rot_backend *backend, rot_buffer *const *buffers, int n, size_t 
     rot_cuda *cuda = (rot_cuda *)backend;
     const rot_cuda_driver *d = cuda->driver;
     size_t n_bytes = 0, at = 0;
-    flush(cuda);
+    rot_cuda_flush_kept(cuda);
     ROT_TRY(rot_cuda_failed(cuda, err));
     for (int i = 0; i < n; i++) n_bytes += rows * buffers[i]->width * buffers[i]->elem_bytes;
     ROT_TRY(grow_slot(cuda, &cuda->slots[slot], n_bytes, err));
@@ -322,7 +321,7 @@ static int interpolate(rot_backend *backend, size_t rows, size_t width, const ro
     rot_cuda_launch launch = {
         .kernel = ROT_CUDA_INTERPOLATE, .grid_x = (uint32_t)rows, .grid_y = 1, .warps = 4};
     static_assert(sizeof(rot_taps) == sizeof(rot_cuda_taps), "one is copied to the other");
-    flush(cuda);
+    rot_cuda_flush_kept(cuda);
     ROT_TRY(rot_cuda_failed(cuda, err));
     ROT_TRY(
         rot_cuda_grow(cuda, &cuda->taps, &cuda->taps_bytes, rows * sizeof *taps, "positions", err));

@@ -134,6 +134,7 @@ int rot_cuda_launch_rows(rot_cuda *cuda, rot_cuda_launch *launch, size_t warps_n
 int rot_cuda_launch_later(rot_cuda *cuda, const rot_cuda_launch *launch, rot_err *err);
 int rot_cuda_multiply_later(rot_cuda *cuda, const rot_cuda_multiply *multiply, rot_err *err);
 int rot_cuda_flush(rot_cuda *cuda, rot_err *err);
+void rot_cuda_flush_kept(rot_cuda *cuda); // its error is one of a call without a result
 void rot_cuda_programs_close(rot_cuda *cuda);
 // Rows to compute with, so that batches of nearly as many are told alike.
 size_t rot_cuda_whole_rows(const rot_cuda *cuda, size_t rows);
