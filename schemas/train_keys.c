@@ -80,7 +80,8 @@ const rot_key rot_train_keys[] = {
           "train on the first so many samples; 0: all"),
 
     COUNT("train.epochs", epochs, 1, 1000000, "by stage",
-          "passes over the data (stage 1: 1, stage 2: 2; released: 2)"),
+          "passes over the data (stage 1: 1, stage 2: 2; released: 2; coconut-prosqa: 50; "
+          "coconut-gsm: 25, or 22 where thoughts.first_epoch is 3)"),
     COUNT("train.max_steps", max_steps, 0, 4294967295.0, "0",
           "end after so many optimizer steps; 0: with the epochs"),
     COUNT("train.batch", batch, 1, 65536, "16", "samples of a micro-batch"),
@@ -200,7 +201,6 @@ static void coconut_defaults(rot_train_config *c, bool prosqa)
     c->tuning = ROT_TUNE_FULL;
     c->shuffle = ROT_SHUFFLE_EPOCH;
     c->bucket = false;
-    c->epochs = prosqa ? 50 : 25;
     c->batch = 32;
     c->average = ROT_AVERAGE_MICRO_BATCHES;
     c->lr = 1e-4;
@@ -213,6 +213,7 @@ static void coconut_defaults(rot_train_config *c, bool prosqa)
     c->epochs_per_stage = prosqa ? 5 : 3;
     c->max_stage = prosqa ? 6 : 3;
     c->first_epoch = stages && !prosqa ? 3 : 0;
+    c->epochs = (prosqa ? 50 : 25) - c->first_epoch; // the published number counts from 0
     c->curriculum = stages;
 }
 

@@ -263,7 +263,8 @@ static int run(rot_method *method, const rot_micro_batch *b, rot_method_losses *
                            (float)b->weight, t->config->seed, b->backward ? t->keys : NULL,
                            &t->context, &loss, err));
     if (loss.not_finite >= 0)
-        return sample_error(t, b, (size_t)loss.not_finite, "its loss or gradient is no number", err);
+        return sample_error(t, b, (size_t)loss.not_finite, "its loss or gradient is no number",
+                            err);
     out->tokens = (uint64_t)loss.n_tokens;
     for (size_t i = 0; i < b->n; i++) out->latents += (uint64_t)t->sequences[i].n_thoughts;
     out->loss = loss.n_tokens ? loss.sum / (double)loss.n_tokens : 0.0;

@@ -173,6 +173,38 @@ static void every_key_that_is_needed_is_asked_for(void **state)
     assert_non_null(strstr(err.message, "no such file"));
 }
 
+// Coconut's published configs (its args/*.yaml): epochs run from `resume` to num_epochs - 1.
+static void presets_of_coconut_are_the_published_configs(void **state)
+{
+    static const struct {
+        const char *preset, *method;
+        uint32_t resume, num_epochs, c_thought, epochs_per_stage, max_stage;
+        rot_train_reset reset;
+    } published[] = {{"coconut-gsm", "coconut", 3, 25, 2, 3, 3, ROT_RESET_EPOCH},
+                     {"coconut-gsm", "cot", 0, 25, 0, 0, 0, ROT_RESET_NEVER},
+                     {"coconut-prosqa", "coconut", 0, 50, 1, 5, 6, ROT_RESET_EPOCH}};
+    (void)state;
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+        rot_train_config *c = NULL;
+        rot_err err = {0};
+        char yaml[256];
+        snprintf(yaml, sizeof yaml, "%spreset: %s\nmethod: %s\n", base, published[i].preset,
+                 published[i].method);
+        assert_int_equal(load(yaml, NULL, &c, &err), 0);
+        assert_int_equal(c->first_epoch, published[i].resume);
+        assert_int_equal(c->first_epoch + c->epochs, published[i].num_epochs);
+        assert_int_equal(c->reset, published[i].reset);
+        assert_true(c->lr == 1e-4 && c->weight_decay == 0.01 && c->clip == 0 && c->batch == 32);
+        if (published[i].c_thought) {
+            assert_int_equal(c->thoughts_per_step, published[i].c_thought);
+            assert_int_equal(c->epochs_per_stage, published[i].epochs_per_stage);
+            assert_int_equal(c->max_stage, published[i].max_stage);
+            assert_true(c->pad_to_max && c->curriculum && c->uniform == 0);
+        }
+        rot_train_config_free(&c);
+    }
+}
+
 // The table says what rot_train_defaults does.
 static void documented_defaults_are_the_defaults(void **state)
 {
@@ -230,6 +262,7 @@ int main(void)
         cmocka_unit_test(a_key_that_is_wrong_is_an_error_with_its_place),
         cmocka_unit_test(an_adapter_says_its_own_rank),
         cmocka_unit_test(every_key_that_is_needed_is_asked_for),
+        cmocka_unit_test(presets_of_coconut_are_the_published_configs),
         cmocka_unit_test(documented_defaults_are_the_defaults),
         cmocka_unit_test(lack_of_memory_is_an_error),
     };
