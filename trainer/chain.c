@@ -3,8 +3,10 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "encoder/json.h"
 
 struct rot_chains {
     int32_t *ids;
@@ -69,6 +71,35 @@ int rot_steps_split(rot_step_rule rule, const char *trace, size_t n_bytes, rot_s
         out->end[i / 2] = out->end[i + 1 < out->n ? i + 1 : i];
     }
     out->n = (out->n + 1) / 2;
+    return 0;
+}
+
+// The first piece of a template for one text, if it is a token.
+static void begin_of(const json_t *processor, int32_t *begin)
+{
+    const char *type = json_string_value(json_object_get(processor, "type"));
+    const json_t *all = json_object_get(processor, "processors");
+    for (size_t i = 0; type && !strcmp(type, "Sequence") && i < json_array_size(all); i++)
+        begin_of(json_array_get(all, i), begin);
+    if (!type || strcmp(type, "TemplateProcessing")) return;
+    const json_t *first = json_array_get(json_object_get(processor, "single"), 0);
+    const char *name =
+        json_string_value(json_object_get(json_object_get(first, "SpecialToken"), "id"));
+    const json_t *token =
+        name ? json_object_get(json_object_get(processor, "special_tokens"), name) : NULL;
+    const json_t *id = json_array_get(json_object_get(token, "ids"), 0);
+    if (json_is_integer(id)) *begin = (int32_t)json_integer_value(id);
+}
+
+int rot_chain_begin(const char *folder, int32_t *begin, rot_err *err)
+{
+    char path[4096];
+    json_t *root = NULL;
+    *begin = -1;
+    ROT_TRY(rot_fs_join(path, sizeof path, folder, "tokenizer.json", err));
+    ROT_TRY(rot_json_read(path, false, &root, err));
+    begin_of(json_object_get(root, "post_processor"), begin);
+    json_decref(root);
     return 0;
 }
 

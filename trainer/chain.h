@@ -27,6 +27,10 @@ int rot_steps_split(rot_step_rule rule, const char *trace, size_t n_bytes, rot_s
                     rot_err *err);
 void rot_step_spans_free(rot_step_spans *spans);
 
+// The token that the post-processor of folder/tokenizer.json puts before a text, as transformers
+// does unless told otherwise (Llama's <|begin_of_text|>); -1: none.
+int rot_chain_begin(const char *folder, int32_t *begin, rot_err *err);
+
 typedef struct rot_chains rot_chains; // immutable once filled; any thread
 
 // Every sample of an open dataset, tokenized. `end` follows every answer; `begin`, unless negative,

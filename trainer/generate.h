@@ -24,6 +24,7 @@ typedef struct rot_generator {
     // Before the latents (Render-of-Thought's is part of its prompt), behind them, one in their
     // place (a pause, <img>); -1: none.
     int32_t begin, end, thought;
+    int32_t first; // of every prompt but Render-of-Thought's; -1: none
     int32_t *special; // (n_special) tokens that are no text
     size_t n_special;
     rot_sampler sampler;

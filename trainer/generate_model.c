@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "encoder/safetensors.h"
+#include "trainer/chain.h"
 #include "trainer/decoder_family.h"
 #include "trainer/generate.h"
 
@@ -187,6 +188,7 @@ int rot_generator_open(const rot_generate_options *o, rot_generator *g, rot_err 
     if (rc == 0) rc = rot_tokenizer_worker_open(g->tokenizer, &g->worker, err);
     if (rc == 0) rc = find_special(g, tokenizer, err);
     if (rc == 0) rc = find_marks(g, err);
+    if (rc == 0) rc = rot_chain_begin(tokenizer, &g->first, err);
     if (rc == 0) rc = open_decoder(g, err);
     if (rc == 0)
         rc = rot_train_open(o->backend, o->precision ? ROT_PRECISION_BF16 : ROT_PRECISION_F32,

@@ -34,10 +34,11 @@ static int make_prompt(rot_generator *g, const rot_question *q, rot_generated *o
         ROT_TRY(rc);
     }
     if (n_ids > INT32_MAX / 2) ROT_FAIL(err, ROT_ERR_TOO_LARGE, "question %s is too long", q->id);
-    out->prompt = rot_malloc((n_ids + n_pauses + 2) * sizeof *out->prompt);
+    out->prompt = rot_malloc((n_ids + n_pauses + 3) * sizeof *out->prompt);
     if (!out->prompt) return rot_no_memory(err, n_ids * sizeof *out->prompt, "a question");
-    memcpy(out->prompt, ids, n_ids * sizeof *ids);
-    out->n_prompt = (int32_t)n_ids;
+    if (g->first >= 0 && o->method != ROT_GENERATE_ROT) out->prompt[out->n_prompt++] = g->first;
+    memcpy(out->prompt + out->n_prompt, ids, n_ids * sizeof *ids);
+    out->n_prompt += (int32_t)n_ids;
     if (g->begin >= 0 && o->method != ROT_GENERATE_ROT) out->prompt[out->n_prompt++] = g->begin;
     for (size_t i = 0; i < n_pauses; i++) out->prompt[out->n_prompt++] = g->thought;
     return 0;

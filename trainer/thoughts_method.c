@@ -93,13 +93,15 @@ static int open_data(thoughts *t, const rot_tokenizer *tokenizer, rot_err *err)
     const rot_decoder_info *info = rot_decoder_get_info(t->base.decoder);
     if (info->eos[0] < 0 || info->n_eos == 0)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s/config.json names no eos_token_id", c->checkpoint);
+    int32_t begin;
+    ROT_TRY(rot_chain_begin(c->checkpoint, &begin, err));
     const char *splits[2] = {c->split, c->valid};
     for (int i = 0; i < 2; i++) {
         if (!splits[i]) continue;
         rot_reader_options o = rot_reader_options_default();
         o.stages = "tokens";
         ROT_TRY(rot_reader_open(c->dataset, splits[i], &o, &t->readers[i], err));
-        ROT_TRY(rot_chains_read(t->readers[i], tokenizer, (rot_step_rule)c->step_rule, -1,
+        ROT_TRY(rot_chains_read(t->readers[i], tokenizer, (rot_step_rule)c->step_rule, begin,
                                 info->eos[0], &t->chains[i], err));
         size_t n = rot_chains_count(t->chains[i]);
         if (n == 0)

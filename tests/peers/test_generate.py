@@ -1,5 +1,6 @@
 """Generation against transformers' own and against latent inference written out in torch."""
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -40,6 +41,16 @@ def models(rotoscope, tmp_path_factory):
                 if p.dim() == 2:
                     p.copy_(torch.randn(p.shape, generator=generator) * (0.3 if "w" in name.split(".")[-2] else 0.15))
         model.save_pretrained(folder / arch)
+    # Llama 3's tokenizer puts a token before every text; so does this one.
+    shutil.copytree(folder / "llama-tiny", folder / "llama-begin")
+    path = folder / "llama-begin/tokenizer.json"
+    file = json.loads(path.read_text())
+    file["post_processor"] = {"type": "Sequence", "processors": [file["post_processor"], {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|im_start|>": {"id": "<|im_start|>", "ids": [1793], "tokens": ["<|im_start|>"]}}}]}
+    path.write_text(json.dumps(file))
     return folder
 
 
@@ -110,7 +121,7 @@ def generate(rotoscope, folder, questions, tmp_path, *args, n=12):
     return [json.loads(line) for line in out.read_text().split("\n")[:-1]]
 
 
-@pytest.mark.parametrize("arch", ["qwen3-tiny", "llama-tiny", "gpt2-tiny"])
+@pytest.mark.parametrize("arch", ["qwen3-tiny", "llama-tiny", "llama-begin", "gpt2-tiny"])
 def test_greedy_tokens_are_those_of_transformers(models, questions, rotoscope, tmp_path, arch):
     reference = Reference(models / arch)
     rows = generate(rotoscope, models / arch, questions, tmp_path, "--method", "no-cot", n=20)
@@ -121,6 +132,28 @@ def test_greedy_tokens_are_those_of_transformers(models, questions, rotoscope, t
         ended = bool(out) and out[-1] in (eos if isinstance(eos, list) else [eos])
         assert row["prediction"] == reference.text(out[:-1] if ended else out)
         assert row["tokens"] == len(out) - ended and row["ended"] == ended and row["latents"] == 0
+
+
+@pytest.mark.parametrize("arch, first", [("llama-tiny", 0), ("llama-begin", 1)])
+def test_chains_begin_as_their_tokenizer_says(models, rotoscope, tmp_path, arch, first):
+    tokenizer = AutoTokenizer.from_pretrained(models / arch)
+    (tmp_path / "rows.txt").write_text("What is 3*4+1?||<<3*4=12>> <<12+1=13>> #### 13\n")
+    (tmp_path / "s.yaml").write_text(f"""name: d
+root: {tmp_path}/out
+splits: {{train: {{files: [rows.txt], format: gsm8k-aug}}}}
+tokenizer: {{path: {models / arch}, layout: plain}}
+""")
+    rotoscope("build", "-q", "-c", tmp_path / "s.yaml")
+    (tmp_path / "t.yaml").write_text(f"""method: cot
+out: {tmp_path}/run
+model: {{checkpoint: {models / arch}}}
+data: {{dataset: {tmp_path}/out/d.json}}
+""")
+    done = rotoscope("train", "--plan", "--json", "-c", tmp_path / "t.yaml")
+    question = tokenizer("What is 3*4+1?\n").input_ids
+    assert (question[0] == 1793) == bool(first)
+    rest = [tokenizer.encode(t, add_special_tokens=False) for t in ("<<3*4=12>>\n", "<<12+1=13>>\n", "### 13")]
+    assert json.loads(done.stdout)["model"]["longest_chain"] == len(question) + sum(map(len, rest)) + 1  # and the end
 
 
 @pytest.mark.parametrize("arch", ["qwen3-tiny", "gpt2-tiny"])
