@@ -236,8 +236,8 @@ int rot_block_backward(rot_decoder *decoder, rot_decoder_block *block, const rot
     dy = dropped_back(decoder, block, ROT_DROP_RESIDUAL, pass);
     ROT_TRY(linear_back(decoder, &block->o, pass, state->o, dy, w->d_o, err));
     rot_train_attention attention = attention_of(decoder, block, pass);
-    ROT_TRY(ops->attention_back(t, &attention, pass->first, state->q, k, v, state->o,
-                                state->lse, w->d_o, w->dq, dk, dv, err));
+    ROT_TRY(ops->attention_back(t, &attention, pass->first, state->q, k, v, state->o, state->lse,
+                                w->d_o, w->dq, dk, dv, err));
     ROT_TRY(split_back(decoder, block, pass, state, dk, dv, err));
     rot_decoder_norm_forward(decoder, &block->attention_norm, rows, state->x, w->norm);
     ROT_TRY(linear_back(decoder, &block->qkv, pass, w->norm, w->dqkv, w->dnorm, err));

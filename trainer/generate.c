@@ -365,8 +365,8 @@ static int run_session(session *s, rot_err *err)
         ROT_FAIL(err, ROT_ERR_USAGE, "%s: the questions have no graphs", o->questions);
     ROT_TRY(rot_generator_open(o, &s->model, err));
     ROT_TRY(open_teacher(s, err));
-    ROT_TRY(rot_predictions_open(&s->model, s->questions, s->n, !keeps_nothing(o),
-                                 &s->predictions, err));
+    ROT_TRY(rot_predictions_open(&s->model, s->questions, s->n, !keeps_nothing(o), &s->predictions,
+                                 err));
     s->all = rot_calloc(s->n, sizeof *s->all);
     if (!s->all) return rot_no_memory(err, s->n * sizeof *s->all, "questions");
     if (o->tree_out) rot_tree_header(&s->tree);

@@ -105,12 +105,12 @@ static int describe(const rot_generator *g, const rot_questions *questions, json
     char model[65], asked[65];
     ROT_TRY(hash_model(g, model, err));
     ROT_TRY(hash_questions(questions, asked, err));
-    *out = json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:f, s:f, s:f, s:I, s:i}", "model", model,
-                     "questions", asked, "backend", g->train->identity, "method",
-                     methods[o->method], "bf16", o->precision, "stop", stops[o->stop], "latents",
-                     (int)o->latents, "distance", o->distance, "temperature", o->temperature,
-                     "top-p", o->top_p, "seed", (json_int_t)o->seed, "max-new-tokens",
-                     (int)o->max_new_tokens);
+    *out =
+        json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:f, s:f, s:f, s:I, s:i}", "model", model,
+                  "questions", asked, "backend", g->train->identity, "method", methods[o->method],
+                  "bf16", o->precision, "stop", stops[o->stop], "latents", (int)o->latents,
+                  "distance", o->distance, "temperature", o->temperature, "top-p", o->top_p, "seed",
+                  (json_int_t)o->seed, "max-new-tokens", (int)o->max_new_tokens);
     return *out ? 0 : rot_no_memory(err, 0, "a run's description");
 }
 
