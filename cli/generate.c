@@ -53,7 +53,7 @@ static const struct argp_option options[] = {
     {"seed", KEY_SEED, "N", 0, "of the draws (0)", 2},
     {"max-new-tokens", KEY_TOKENS, "N", 0, "of an answer (256)", 2},
     {"batch", KEY_BATCH, "N", 0, "questions at once (16); does not change answers", 3},
-    {"backend", KEY_BACKEND, "NAME", 0, "auto (default), ref, avx512", 3},
+    {"backend", KEY_BACKEND, "NAME", 0, "auto (default), ref, avx512, amx", 3},
     {"dtype", KEY_DTYPE, "TYPE", 0, "f32 (default) or bf16", 3},
     {"format", 'f', "NAME", 0, "of QUESTIONS, as evaluate has them; or store", 4},
     {"split", KEY_SPLIT, "NAME", 0, "of a store", 4},

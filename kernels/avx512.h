@@ -38,14 +38,20 @@ ROT_AVX512_INLINE __mmask16 rot_avx512_lanes(size_t i, size_t n)
     return n - i >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << (n - i)) - 1);
 }
 
-ROT_AVX512_INLINE __m256i rot_avx512_to_bf16(__m512 x)
+// The nearest bfloat16 as the upper half of each lane, ties to even, zeros below; NaN stays NaN.
+ROT_AVX512_INLINE __m512i rot_avx512_upper_bf16(__m512 x)
 {
     __m512i u = _mm512_castps_si512(x);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
     __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
     r = _mm512_mask_or_epi32(r, nan, u, _mm512_set1_epi32(0x400000));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
+    return _mm512_and_si512(r, _mm512_set1_epi32((int)0xffff0000u));
+}
+
+ROT_AVX512_INLINE __m256i rot_avx512_to_bf16(__m512 x)
+{
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rot_avx512_upper_bf16(x), 16));
 }
 
 // Lanes m of x, rounded. A masked store costs several whole ones, so whole vectors go without.

@@ -47,7 +47,7 @@ const rot_key rot_train_keys[] = {
     WORDS("model.precision", precision, "f32",
           "of matrix products; masters, sums and everything else are f32", "f32", "bf16"),
     ROW("model.backend", ROT_KEY_WORD, backend, 0, 0, "auto", "what computes", "auto", "ref",
-        "avx512"),
+        "avx512", "amx"),
     BOOL("model.checkpointing", checkpointing, "false",
          "keep the inputs of blocks alone and compute the rest again in the backward pass"),
     BOOL("model.dropout", dropout, "true",

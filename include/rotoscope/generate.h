@@ -45,7 +45,7 @@ typedef struct rot_generate_options {
     double temperature, top_p; // 0: greedy
     uint64_t seed;
     int32_t max_new_tokens, batch;
-    const char *backend;     // "auto", "ref", "avx512"
+    const char *backend;     // "auto", "ref", "avx512", "amx"
     int precision;           // 0: f32, 1: bf16
     int threads;             // 0: rot_threads_available()
     // File: JSON lines that rot_evaluate reads. Until all are there they are in the same name with

@@ -49,9 +49,13 @@ int rot_train_blocks_backward(rot_train *train, const rot_train_attention *shape
                               const float *out, const float *lse, const float *dout, float *dq,
                               float *dk, float *dv, rot_err *err);
 
-// ref.c, avx512.c. ROT_ERR_UNSUPPORTED: the processor lacks what it takes.
+// ref.c, avx512.c, amx.c. ROT_ERR_UNSUPPORTED: the processor lacks what it takes.
 int rot_train_ref_open(const rot_cpu *cpu, rot_precision precision, rot_train **out, rot_err *err);
 int rot_train_avx512_open(const rot_cpu *cpu, rot_precision precision, rot_train **out,
                           rot_err *err);
+int rot_train_amx_open(const rot_cpu *cpu, rot_precision precision, rot_train **out, rot_err *err);
+// The same with its tiles in C (kernels/amx/tiles.h).
+int rot_train_amx_emulated_open(const rot_cpu *cpu, rot_precision precision, rot_train **out,
+                                rot_err *err);
 
 #endif

@@ -130,17 +130,6 @@ BF16_TARGET void rot_tile_bf16_run(const rot_tile_bf16 *tile)
     REST(rows_bf16, tile, row)
 }
 
-// The upper halves of the lanes, rounded; NaN stays NaN.
-ROT_AVX512_INLINE __m512i rounded(__m512 x)
-{
-    __m512i u = _mm512_castps_si512(x);
-    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-    __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    r = _mm512_mask_or_epi32(r, nan, u, _mm512_set1_epi32(0x400000));
-    return _mm512_and_si512(r, _mm512_set1_epi32((int)0xffff0000u));
-}
-
 ROT_AVX512_TARGET void rot_tile_pair_row(const float *x, size_t n, uint32_t *out)
 {
     uint16_t *halves = (uint16_t *)out;
@@ -159,10 +148,10 @@ ROT_AVX512_TARGET void rot_tile_pair_rows(const float *first, const float *secon
         for (size_t i = 0; i < block && at + i < n; i += 16) {
             size_t left = n - at - i < block - i ? n - at - i : block - i;
             __mmask16 m = rot_avx512_lanes(0, left);
-            __m512i low = _mm512_srli_epi32(rounded(_mm512_maskz_loadu_ps(m, first + at + i)), 16);
-            __m512i high = second ? rounded(_mm512_maskz_loadu_ps(m, second + at + i))
+            __m512i low = rot_avx512_upper_bf16(_mm512_maskz_loadu_ps(m, first + at + i));
+            __m512i high = second ? rot_avx512_upper_bf16(_mm512_maskz_loadu_ps(m, second + at + i))
                                   : _mm512_setzero_si512();
-            _mm512_mask_storeu_epi32(out + i, m, _mm512_or_si512(low, high));
+            _mm512_mask_storeu_epi32(out + i, m, _mm512_or_si512(_mm512_srli_epi32(low, 16), high));
         }
 }
 

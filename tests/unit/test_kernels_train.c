@@ -5,20 +5,23 @@
 
 #include "base/random.h"
 #include "kernels/train.h"
+#include "kernels/train/parts.h"
 
 static const struct train_subject {
     const char *name;
     rot_precision precision;
-} trains[] = {{"ref", ROT_PRECISION_F32},
-              {"ref", ROT_PRECISION_BF16},
-              {"avx512", ROT_PRECISION_F32},
-              {"avx512", ROT_PRECISION_BF16}};
+    bool emulated; // amx with its tiles in C
+} trains[] = {{"ref", ROT_PRECISION_F32, false},    {"ref", ROT_PRECISION_BF16, false},
+              {"avx512", ROT_PRECISION_F32, false}, {"avx512", ROT_PRECISION_BF16, false},
+              {"amx", ROT_PRECISION_F32, false},    {"amx", ROT_PRECISION_BF16, false},
+              {"amx", ROT_PRECISION_F32, true},     {"amx", ROT_PRECISION_BF16, true}};
 enum { N_TRAINS = sizeof trains / sizeof *trains };
 
 static rot_train *open_train(int i, int threads)
 {
     rot_train *t = NULL;
     rot_err err;
+    setenv("ROT_AMX_EMULATE", trains[i].emulated ? "1" : "0", 1);
     int rc = rot_train_open(trains[i].name, trains[i].precision, threads, &t, &err);
     if (rc == ROT_ERR_UNSUPPORTED) return NULL; // this machine lacks it
     assert_int_equal(rc, 0);
@@ -148,7 +151,89 @@ static void products_equal_double_loops(void **state)
             check_product(t, shapes[s][0], shapes[s][1], shapes[s][2], true);
         }
         if (t) check_product(t, 14, 1100, 40, true); // several pieces of k
+        if (t) check_product(t, 40, 1100, 40, true);
+        if (t) check_product(t, 1100, 40, 36, true); // in outer too, and several of rows
         rot_train_close(&t);
+    }
+}
+
+// Products of all three kinds with `rows` rows, of which the first `kept` are returned.
+static float *some_rows(rot_train *t, size_t rows, size_t kept, size_t n, const float *x,
+                        const float *values)
+{
+    rot_err err;
+    rot_train_weight *w;
+    float *y = malloc(2 * rows * n * sizeof *y), *dx = y + rows * n;
+    float *out = malloc(2 * kept * n * sizeof *out);
+    assert_int_equal(t->ops->weight_new(t, n, n, &w, &err), 0);
+    assert_int_equal(t->ops->weight_set(t, w, 0, n, values, n, false, &err), 0);
+    assert_int_equal(t->ops->linear(t, w, rows, x, n, values, false, y, n, &err), 0);
+    memcpy(dx, x, rows * n * sizeof *dx);
+    assert_int_equal(t->ops->linear_back(t, w, rows, y, n, true, dx, n, &err), 0);
+    memcpy(out, y, kept * n * sizeof *out);
+    memcpy(out + kept * n, dx, kept * n * sizeof *out);
+    t->ops->weight_free(t, w);
+    free(y);
+    return out;
+}
+
+static void a_row_does_not_depend_on_the_others(void **state)
+{
+    (void)state;
+    enum { ROWS = 290, N = 390 };
+    for (int i = 0; i < N_TRAINS; i++) {
+        rot_train *t = open_train(i, 2);
+        if (!t) continue;
+        float *x = random_floats(ROWS * N, 1), *values = random_floats(N * N, 1);
+        float *one = some_rows(t, 1, 1, N, x, values);
+        static const size_t counts[] = {2, 16, 17, 33, ROWS};
+        for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
+            float *many = some_rows(t, counts[k], 1, N, x, values);
+            assert_memory_equal(many, one, 2 * N * sizeof *one);
+            free(many);
+        }
+        free(x), free(values), free(one);
+        rot_train_close(&t);
+    }
+}
+
+static void emulated_tiles_give_the_bits_of_real_ones(void **state)
+{
+    (void)state;
+    enum { ROWS = 45, N = 390 };
+    for (int i = 0; i < N_TRAINS; i++) {
+        if (!trains[i].emulated) continue;
+        rot_train *real = open_train(i - 2, 1), *emulated = open_train(i, 1);
+        assert_true(!real || (!strcmp(real->identity, "amx") &&
+                              !strcmp(emulated->identity, "amx emulated")));
+        float *x = random_floats(ROWS * N, 1), *values = random_floats(N * N, 1);
+        float *want = real ? some_rows(real, ROWS, ROWS, N, x, values) : NULL;
+        float *got = emulated ? some_rows(emulated, ROWS, ROWS, N, x, values) : NULL;
+        if (want && got) assert_memory_equal(got, want, 2 * ROWS * N * sizeof *got);
+        free(x), free(values), free(want), free(got);
+        rot_train_close(&real);
+        rot_train_close(&emulated);
+    }
+}
+
+static void three_parts_make_a_float(void **state)
+{
+    (void)state;
+    rot_cpu cpu;
+    rot_err err;
+    assert_int_equal(rot_cpu_detect(&cpu, &err), 0);
+    if (!cpu.avx512) skip();
+    for (int e = -100; e < 127; e++) {
+        float x[32];
+        uint32_t words[3][ROT_PART_WORDS];
+        for (int i = 0; i < 32; i++) x[i] = ldexpf(uniform(), e);
+        rot_parts_row(3, x, 32, words[0]);
+        for (int i = 0; i < 32; i++) {
+            float sum = 0;
+            for (int part = 2; part >= 0; part--)
+                sum += rot_bf16_to_f32((uint16_t)(words[part][i / 2] >> i % 2 * 16));
+            assert_true(sum == x[i]);
+        }
     }
 }
 
@@ -549,6 +634,7 @@ static void no_memory_is_an_error(void **state)
     (void)state;
     for (int k = 0; k < N_TRAINS; k++) {
         int failures = 0, rc = -1;
+        setenv("ROT_AMX_EMULATE", trains[k].emulated ? "1" : "0", 1);
         for (long at = 1; rc < 0; at++) {
             rot_err err = {0};
             rot_train *t = NULL;
@@ -581,9 +667,15 @@ static void names_are_checked(void **state)
     assert_int_equal(rot_train_open("cuda", ROT_PRECISION_F32, 1, &t, &err), ROT_ERR_USAGE);
     assert_null(t);
     setenv("ROT_CPU", "ref", 1);
+    setenv("ROT_AMX_EMULATE", "0", 1);
+    assert_int_equal(rot_train_open("amx", ROT_PRECISION_BF16, 1, &t, &err), ROT_ERR_UNSUPPORTED);
     assert_int_equal(rot_train_open("avx512", ROT_PRECISION_F32, 1, &t, &err), ROT_ERR_UNSUPPORTED);
     assert_int_equal(rot_train_open("auto", ROT_PRECISION_F32, 1, &t, &err), 0);
     assert_string_equal(t->identity, "ref");
+    rot_train_close(&t);
+    setenv("ROT_CPU", "avx512", 1); // AMX is forbidden; AVX-512 may be missing
+    if (!rot_train_open("auto", ROT_PRECISION_F32, 1, &t, &err))
+        assert_string_equal(t->identity, "avx512");
     rot_train_close(&t);
     unsetenv("ROT_CPU");
 }
@@ -592,6 +684,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_equal_double_loops),
+        cmocka_unit_test(a_row_does_not_depend_on_the_others),
+        cmocka_unit_test(emulated_tiles_give_the_bits_of_real_ones),
+        cmocka_unit_test(three_parts_make_a_float),
         cmocka_unit_test(norms_and_their_gradients),
         cmocka_unit_test(activations_and_their_gradients),
         cmocka_unit_test(rope_turns_and_its_inverse_turns_back),
