@@ -205,11 +205,17 @@ static int run_block(rot_tower *tower, const rot_tower_block *block, const rot_t
     size_t rows = order->rows, width = (size_t)c->width;
     rot_heads heads = {c->heads, c->width / c->heads};
     norm(tower, &block->norm1, rows, tower->h, since);
-    ROT_TRY(linear(tower, STAGE_QKV, since, block->qkv, width, 3 * width, rows, tower->h,
-                   tower->qkv, err));
-    b->ops->rope_split(b, &segments, heads, tower->qkv, tower->cosines, tower->sines, tower->q,
-                       tower->k, tower->v);
-    book(tower, STAGE_ROPE, since, 0);
+    if (b->ops->linear_split && heads.head_dim == ROT_SPLIT_DIM) {
+        ROT_TRY(b->ops->linear_split(b, block->qkv, tower->h, &segments, heads, tower->cosines,
+                                     tower->sines, tower->q, tower->k, tower->v, err));
+        book(tower, STAGE_QKV, since, 6.0 * (double)rows * (double)width * (double)width);
+    } else {
+        ROT_TRY(linear(tower, STAGE_QKV, since, block->qkv, width, 3 * width, rows, tower->h,
+                       tower->qkv, err));
+        b->ops->rope_split(b, &segments, heads, tower->qkv, tower->cosines, tower->sines, tower->q,
+                           tower->k, tower->v);
+        book(tower, STAGE_ROPE, since, 0);
+    }
     float scale = 1.0f / sqrtf((float)heads.head_dim);
     ROT_TRY(
         b->ops->attention(b, &segments, heads, scale, tower->q, tower->k, tower->v, tower->h, err));

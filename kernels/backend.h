@@ -69,6 +69,8 @@ typedef struct rot_taps {
     float part[4];
 } rot_taps;
 
+enum { ROT_SPLIT_DIM = 64 }; // the head_dim that linear_split takes
+
 typedef struct rot_backend_ops {
     void (*close)(rot_backend *backend);
 
@@ -128,6 +130,13 @@ typedef struct rot_backend_ops {
     void (*rope_split)(rot_backend *backend, const rot_segments *segments, rot_heads shape,
                        const rot_buffer *qkv, const rot_buffer *cosines, const rot_buffer *sines,
                        rot_buffer *q, rot_buffer *k, rot_buffer *v);
+
+    // linear and rope_split in one, with the same bits, where head_dim is ROT_SPLIT_DIM; rows are
+    // those of the segments. NULL: one after the other.
+    int (*linear_split)(rot_backend *backend, const rot_linear *linear, const rot_buffer *in,
+                        const rot_segments *segments, rot_heads shape, const rot_buffer *cosines,
+                        const rot_buffer *sines, rot_buffer *q, rot_buffer *k, rot_buffer *v,
+                        rot_err *err);
 
     // out ACT (rows, width), head h in columns [h head_dim, (h + 1) head_dim): softmax(q k^T scale)
     // v within each segment and head, no mask. Scores, exp and sum in float32; exp(score -

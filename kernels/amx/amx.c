@@ -24,6 +24,8 @@ typedef struct amx {
     size_t row_elems;
     uint16_t *reshaped; // a linear's input where it is not packed in the width that it reads
     size_t reshaped_elems;
+    size_t *places; // of rows in q, k, v: (2, places_rows)
+    size_t places_rows;
 } amx;
 
 // An ACT buffer holds a packed tensor (rows, packed_width), or plain elements in order (0).
@@ -46,6 +48,7 @@ static void close_amx(rot_backend *backend)
     rot_free(a->space);
     rot_free(a->rows);
     rot_free(a->reshaped);
+    rot_free(a->places);
     rot_free(a);
 }
 
@@ -292,87 +295,114 @@ static int output(rot_buffer *out, size_t rows, size_t width, rot_err *err)
     return 0;
 }
 
-// Block columns of a task: about 4 tasks a thread, and no task so small that its rows do not pay.
-static size_t columns_of_task(size_t n_blocks, size_t row_tasks, int threads)
+// How a product is cut into tasks: its rows of blocks evenly, as many pieces as are a multiple of
+// the threads, its columns of blocks where rows alone give too few tasks.
+typedef struct cut {
+    size_t row_blocks, row_tasks, columns, column_tasks;
+} cut;
+
+static cut cut_product(size_t rows, size_t n_blocks, size_t k_blocks, size_t threads)
 {
-    size_t pieces = (4 * (size_t)threads + row_tasks - 1) / row_tasks;
-    size_t columns = (n_blocks + pieces - 1) / pieces;
-    return columns < 4 ? (n_blocks < 4 ? n_blocks : 4) : columns;
+    enum { MOST = ROT_AMX_ROWS / 32, FEWEST_COLUMNS = 4 };
+    cut c = {.row_blocks = rot_amx_blocks(rows), .columns = n_blocks};
+    c.row_tasks = (c.row_blocks + MOST - 1) / MOST;
+    if (c.row_tasks > threads) c.row_tasks = (c.row_tasks + threads - 1) / threads * threads;
+    if (c.row_tasks > c.row_blocks) c.row_tasks = c.row_blocks;
+    if (c.row_tasks < threads) { // about 4 tasks a thread
+        size_t pieces = (4 * threads + c.row_tasks - 1) / c.row_tasks;
+        c.columns = (n_blocks + pieces - 1) / pieces;
+        if (c.columns < FEWEST_COLUMNS) c.columns = FEWEST_COLUMNS;
+    }
+    if (k_blocks > ROT_AMX_K_PASS && c.columns > ROT_AMX_COLUMNS) c.columns = ROT_AMX_COLUMNS;
+    if (c.columns > n_blocks) c.columns = n_blocks;
+    return c;
+}
+
+// Into `out`, or into the heads of `split`.
+static int multiply(amx *a, const rot_linear *l, size_t rows, const rot_buffer *in,
+                    const rot_amx_split *split, rot_buffer *out, rot_err *err)
+{
+    const rot_backend *backend = &a->base;
+    size_t n_blocks = rot_amx_blocks(l->n_out), k_blocks = rot_amx_blocks(l->n_in);
+    size_t threads = (size_t)backend->threads;
+    if (!rows) return 0;
+    cut c = cut_product(rows, n_blocks, k_blocks, threads);
+    if (split && c.columns % 2) c.columns++; // whole heads
+    c.column_tasks = (n_blocks + c.columns - 1) / c.columns;
+    const uint16_t *packed;
+    ROT_TRY(input(a, in, rows, l->n_in, &packed, err));
+    if (out && l->epilogue != ROT_EPILOGUE_ADD) ROT_TRY(output(out, rows, l->n_out, err));
+    ROT_TRY(reserve_space(a, rot_amx_sums_floats(k_blocks, c.columns) * sizeof(float), err));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(backend->threads)
+    for (size_t i = 0; i < c.row_tasks * c.column_tasks; i++) {
+        size_t r = i / c.column_tasks, column = i % c.column_tasks * c.columns;
+        size_t block = r * c.row_blocks / c.row_tasks, end = (r + 1) * c.row_blocks / c.row_tasks;
+        size_t after = (i + threads) / c.column_tasks;
+        rot_amx_task task = {
+            .a = packed + block * k_blocks * ROT_AMX_ELEMS,
+            .b = l->weight + column * k_blocks * ROT_AMX_ELEMS,
+            .bias = l->bias + column * 32,
+            .rows = (rows < end * 32 ? rows : end * 32) - block * 32,
+            .k_blocks = k_blocks,
+            .n_blocks = n_blocks - column < c.columns ? n_blocks - column : c.columns,
+            .epilogue = l->epilogue,
+            .split = split,
+            .row = block * 32,
+            .column = column,
+            .out_blocks = n_blocks,
+            .out_width = l->n_out,
+            .n_columns = l->n_out - column * 32,
+            .next = after < c.row_tasks && (after != r || k_blocks > ROT_AMX_K_PASS)
+                        ? packed + after * c.row_blocks / c.row_tasks * k_blocks * ROT_AMX_ELEMS
+                        : NULL,
+            .sums = (float *)(a->space + (size_t)omp_get_thread_num() * a->space_bytes)};
+        if (split)
+            ;
+        else if (l->epilogue == ROT_EPILOGUE_ADD)
+            task.out_f32 = (float *)out->data + block * 32 * l->n_out + column * 32;
+        else
+            task.out_act = (uint16_t *)out->data + (block * n_blocks + column) * ROT_AMX_ELEMS;
+        a->kernels->linear(&task);
+    }
+    return 0;
 }
 
 static int run_linear(rot_backend *backend, const rot_linear *l, size_t rows, const rot_buffer *in,
                       rot_buffer *out, rot_err *err)
 {
+    return multiply((amx *)backend, l, rows, in, NULL, out, err);
+}
+
+static void norm_packed(rot_backend *backend, size_t rows, const rot_amx_norm *norm,
+                        rot_buffer *out)
+{
     amx *a = (amx *)backend;
-    size_t n_blocks = rot_amx_blocks(l->n_out), k_blocks = rot_amx_blocks(l->n_in);
-    size_t row_tasks = (rows + ROT_AMX_ROWS - 1) / ROT_AMX_ROWS;
-    if (!rows) return 0;
-    size_t columns = columns_of_task(n_blocks, row_tasks, backend->threads);
-    size_t column_tasks = (n_blocks + columns - 1) / columns;
-    const uint16_t *packed;
-    ROT_TRY(input(a, in, rows, l->n_in, &packed, err));
-    if (l->epilogue != ROT_EPILOGUE_ADD) ROT_TRY(output(out, rows, l->n_out, err));
-    ROT_TRY(reserve_space(a, rot_amx_sums_floats(k_blocks, columns) * sizeof(float), err));
-#pragma omp parallel for schedule(dynamic, 1) num_threads(backend->threads)
-    for (size_t i = 0; i < row_tasks * column_tasks; i++) {
-        size_t row = i / column_tasks * ROT_AMX_ROWS, column = i % column_tasks * columns;
-        rot_amx_task task = {
-            .a = packed + row / 32 * k_blocks * ROT_AMX_ELEMS,
-            .b = l->weight + column * k_blocks * ROT_AMX_ELEMS,
-            .bias = l->bias + column * 32,
-            .rows = rows - row < ROT_AMX_ROWS ? rows - row : ROT_AMX_ROWS,
-            .k_blocks = k_blocks,
-            .n_blocks = n_blocks - column < columns ? n_blocks - column : columns,
-            .epilogue = l->epilogue,
-            .out_blocks = n_blocks,
-            .out_width = l->n_out,
-            .n_columns = l->n_out - column * 32,
-            .sums = (float *)(a->space + (size_t)omp_get_thread_num() * a->space_bytes)};
-        if (l->epilogue == ROT_EPILOGUE_ADD)
-            task.out_f32 = (float *)out->data + row * l->n_out + column * 32;
-        else
-            task.out_act = (uint16_t *)out->data + (row / 32 * n_blocks + column) * ROT_AMX_ELEMS;
-        a->kernels->linear(&task);
-    }
-    return 0;
+    assert(packed_elems(rows, norm->width) <= ((amx_buffer *)out)->elems);
+    ((amx_buffer *)out)->packed_width = norm->width;
+#pragma omp parallel for schedule(dynamic, 32) num_threads(backend->threads)
+    for (size_t row = 0; row < rows; row++) a->kernels->norm(norm, row);
 }
 
 static void layer_norm(rot_backend *backend, size_t rows, size_t width, float eps,
                        const rot_buffer *x, const rot_buffer *gamma, const rot_buffer *beta,
                        rot_buffer *out)
 {
-    amx *a = (amx *)backend;
-    bool act = out->elem == ROT_ELEM_ACT;
-    assert(!act || packed_elems(rows, width) <= ((amx_buffer *)out)->elems);
-    if (act) ((amx_buffer *)out)->packed_width = width;
-#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
-    for (size_t row = 0; row < rows; row++) {
-        if (!act) {
-            rot_avx512_layer_norm_f32_row((const float *)x->data + row * width, width, eps,
-                                          gamma->data, beta->data,
-                                          (float *)out->data + row * width);
-            continue;
-        }
-        uint16_t *plain = thread_row(a, width);
-        rot_avx512_layer_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
-                                  beta->data, plain);
-        rot_amx_put_row(out->data, width, row, plain);
+    if (out->elem == ROT_ELEM_ACT) {
+        norm_packed(backend, rows,
+                    &(rot_amx_norm){x->data, gamma->data, beta->data, width, eps, out->data}, out);
+        return;
     }
+#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
+    for (size_t row = 0; row < rows; row++)
+        rot_avx512_layer_norm_f32_row((const float *)x->data + row * width, width, eps, gamma->data,
+                                      beta->data, (float *)out->data + row * width);
 }
 
 static void rms_norm(rot_backend *backend, size_t rows, size_t width, float eps,
                      const rot_buffer *x, const rot_buffer *gamma, rot_buffer *out)
 {
-    amx *a = (amx *)backend;
-    assert(packed_elems(rows, width) <= ((amx_buffer *)out)->elems);
-    ((amx_buffer *)out)->packed_width = width;
-#pragma omp parallel for schedule(dynamic, 16) num_threads(backend->threads)
-    for (size_t row = 0; row < rows; row++) {
-        uint16_t *plain = thread_row(a, width);
-        rot_avx512_rms_norm_row((const float *)x->data + row * width, width, eps, gamma->data,
-                                plain);
-        rot_amx_put_row(out->data, width, row, plain);
-    }
+    norm_packed(backend, rows, &(rot_amx_norm){x->data, gamma->data, NULL, width, eps, out->data},
+                out);
 }
 
 // A thread's row holds four of the widest buffer's: the gates' and the result's.
@@ -399,24 +429,58 @@ static void rope_split(rot_backend *backend, const rot_segments *segments, rot_h
     size_t dim = (size_t)shape.head_dim, half = dim / 2, heads = (size_t)shape.heads,
            width = heads * dim;
     rot_buffer *parts[] = {q, k, v};
+    bool lines = dim % 64 == 0 && ((const amx_buffer *)qkv)->packed_width == 3 * width;
     for (int p = 0; p < 3; p++) ((amx_buffer *)parts[p])->packed_width = 0;
 #pragma omp parallel num_threads(backend->threads)
     for (int s = 0; s < segments->n; s++) {
         size_t start = (size_t)segments->starts[s], n = (size_t)segments->starts[s + 1] - start;
+        const rot_amx_rope rope = {qkv->data, cosines->data, sines->data, heads,  dim,
+                                   n * dim,   q->data,       k->data,     v->data};
 #pragma omp for schedule(dynamic, 16) nowait
         for (size_t i = 0; i < n; i++) {
+            size_t to = (start * heads + i) * dim;
+            if (lines) {
+                a->kernels->rope(&rope, start + i, to);
+                continue;
+            }
             uint16_t *row = thread_row(a, 3 * width);
             get(qkv, (start + i) * 3 * width, 3 * width, row);
-            const float *c = (const float *)cosines->data + (start + i) * half;
-            const float *sn = (const float *)sines->data + (start + i) * half;
-            for (size_t h = 0; h < heads; h++) {
-                size_t to = (start * heads + h * n + i) * dim;
-                rot_avx512_rope_row(row + h * dim, c, sn, half, (uint16_t *)q->data + to);
-                rot_avx512_rope_row(row + width + h * dim, c, sn, half, (uint16_t *)k->data + to);
-                memcpy((uint16_t *)v->data + to, row + 2 * width + h * dim, dim * sizeof(uint16_t));
+            const float *c = rope.cosines + (start + i) * half,
+                        *sn = rope.sines + (start + i) * half;
+            for (size_t h = 0; h < heads; h++, to += n * dim) {
+                rot_avx512_rope_row(row + h * dim, c, sn, half, rope.q + to);
+                rot_avx512_rope_row(row + width + h * dim, c, sn, half, rope.k + to);
+                memcpy(rope.v + to, row + 2 * width + h * dim, dim * sizeof(uint16_t));
             }
         }
     }
+}
+
+static int linear_split(rot_backend *backend, const rot_linear *l, const rot_buffer *in,
+                        const rot_segments *segments, rot_heads shape, const rot_buffer *cosines,
+                        const rot_buffer *sines, rot_buffer *q, rot_buffer *k, rot_buffer *v,
+                        rot_err *err)
+{
+    amx *a = (amx *)backend;
+    size_t rows = (size_t)segments->starts[segments->n], heads = (size_t)shape.heads,
+           dim = (size_t)shape.head_dim;
+    rot_buffer *parts[] = {q, k, v};
+    for (int p = 0; p < 3; p++) ((amx_buffer *)parts[p])->packed_width = 0;
+    if (rows > a->places_rows) {
+        size_t *more = rot_malloc(2 * rows * sizeof *more);
+        if (!more) return rot_no_memory(err, 2 * rows * sizeof *more, "places of rows");
+        rot_free(a->places);
+        a->places = more, a->places_rows = rows;
+    }
+    size_t *to = a->places, *step = to + rows;
+    for (int s = 0; s < segments->n; s++) {
+        size_t start = (size_t)segments->starts[s], end = (size_t)segments->starts[s + 1];
+        for (size_t i = start; i < end; i++)
+            to[i] = (start * heads + i - start) * dim, step[i] = (end - start) * dim;
+    }
+    const rot_amx_split split = {
+        {NULL, cosines->data, sines->data, heads, dim, 0, q->data, k->data, v->data}, to, step};
+    return multiply(a, l, rows, in, &split, NULL, err);
 }
 
 // Buffers of q, k, v as attention reads them; what was uploaded is packed, and becomes plain.
@@ -492,6 +556,7 @@ static const rot_backend_ops ops = {
     .rms_norm = rms_norm,
     .swiglu = swiglu,
     .rope_split = rope_split,
+    .linear_split = linear_split,
     .attention = attention,
 };
 
@@ -526,7 +591,7 @@ static int identify(const rot_cpu *cpu, rot_precision precision, char identity[1
     if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA))
         ROT_FAIL(err, ROT_ERR_UNSUPPORTED,
                  "backend amx: the system does not grant the use of tiles");
-    snprintf(identity, 128, "amx %s v1", rot_amx_real.isa);
+    snprintf(identity, 128, "amx %s v2", rot_amx_real.isa);
     return 0;
 }
 
@@ -541,7 +606,7 @@ static int identify_emulated(const rot_cpu *cpu, rot_precision precision, char i
                              rot_err *err)
 {
     ROT_TRY(check(cpu, cpu->avx512, "AVX-512 to be emulated", precision, err));
-    snprintf(identity, 128, "amx %s v1", rot_amx_emulated.isa);
+    snprintf(identity, 128, "amx %s v2", rot_amx_emulated.isa);
     return 0;
 }
 

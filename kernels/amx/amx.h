@@ -14,9 +14,11 @@ enum {
     ROT_AMX_BLOCK = 32,   // rows and columns of a block of two by two tiles
     ROT_AMX_ELEMS = 1024, // of a block
     ROT_AMX_TILE = 512,   // elements of a tile
-    ROT_AMX_ROWS = 256,   // rows of a task: with 1024 of k they stay in the second-level cache
+    ROT_AMX_ROWS = 256,   // most rows of a task: with 1024 of k they stay in the second-level cache
     ROT_AMX_K_CHUNK = 16, // blocks of k whose weights (32 KB) stay in the first-level cache
-    ROT_AMX_K_PASS = 32   // blocks of k of a pass over a task's rows
+    ROT_AMX_K_PASS = 32,  // blocks of k of a pass over a task's rows
+    ROT_AMX_COLUMNS =
+        16 // block columns of a task of several passes, whose sums (512 KB) stay there
 };
 
 static inline size_t rot_amx_blocks(size_t n)
@@ -39,6 +41,22 @@ void rot_amx_pack_rows(const uint16_t *b, size_t columns, size_t k, uint16_t *pa
 // The same of b (k, columns).
 void rot_amx_pack_columns(const uint16_t *b, size_t k, size_t columns, uint16_t *packed);
 
+// qkv packed (rows, 3 heads dim), dim a multiple of 64; tables (rows, dim / 2); q, k, v plain, from
+// head to head `step` elements.
+typedef struct rot_amx_rope {
+    const uint16_t *qkv;
+    const float *cosines, *sines;
+    size_t heads, dim, step;
+    uint16_t *q, *k, *v;
+} rot_amx_rope;
+
+// Where a product's rows of [q | k | v] go, heads of 64: element of a row's first head, and the
+// step to its next one.
+typedef struct rot_amx_split {
+    rot_amx_rope rope;
+    const size_t *to, *step; // (rows)
+} rot_amx_split;
+
 // One task of a linear: up to 256 rows by some block columns.
 typedef struct rot_amx_task {
     const uint16_t *a; // packed (rows, k): [row block][k_blocks][1024]
@@ -46,12 +64,15 @@ typedef struct rot_amx_task {
     const float *bias; // of the task's columns
     size_t rows, k_blocks, n_blocks;
     rot_epilogue epilogue;
-    uint16_t *out_act; // the task's first row block and column block
-    size_t out_blocks; // block columns of that tensor
-    float *out_f32;    // its first row and column, for ROT_EPILOGUE_ADD
-    size_t out_width;  // of that tensor
-    size_t n_columns;  // of the task, not padded
-    float *sums;       // rot_amx_sums_floats
+    const rot_amx_split *split; // NULL: out as the epilogue says; else its only output
+    size_t row, column;         // of the whole product: the task's first row and first block column
+    uint16_t *out_act;          // the task's first row block and column block
+    size_t out_blocks;          // block columns of that tensor
+    float *out_f32;             // its first row and column, for ROT_EPILOGUE_ADD
+    size_t out_width;           // of that tensor
+    size_t n_columns;           // of the task, not padded
+    const uint16_t *next; // the rows that this thread's next task is likely to read; NULL: none
+    float *sums;          // rot_amx_sums_floats
 } rot_amx_task;
 
 size_t rot_amx_sums_floats(size_t k_blocks, size_t n_blocks);
@@ -69,12 +90,23 @@ typedef struct rot_amx_head {
 
 size_t rot_amx_head_bytes(size_t n, size_t dim);
 
-// The functions that contain tile operations, compiled with instructions and with the emulation.
+// LayerNorm of rows of x (rows, width), or RMSNorm where beta is NULL; out packed.
+typedef struct rot_amx_norm {
+    const float *x, *gamma, *beta;
+    size_t width;
+    float eps;
+    uint16_t *out;
+} rot_amx_norm;
+
+// The functions that contain tile operations or their rounding, compiled with instructions and with
+// the emulation.
 typedef struct rot_amx_kernels {
     const char *isa; // in the identity
     // Each sets the tiles up and releases them: what else ran in between does not matter.
     void (*linear)(const rot_amx_task *task);
     void (*attention)(const rot_amx_head *head);
+    void (*norm)(const rot_amx_norm *norm, size_t row);
+    void (*rope)(const rot_amx_rope *rope, size_t row, size_t to); // to: element of the first head
 } rot_amx_kernels;
 
 extern const rot_amx_kernels rot_amx_real, rot_amx_emulated;

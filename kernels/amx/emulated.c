@@ -4,10 +4,13 @@
 #define ROT_AMX_EMULATE
 #include "kernels/amx/tiles.h"
 
+#include "kernels/amx/rows.h"
+
 #include "kernels/amx/attention.h"
 #include "kernels/amx/product.h"
 
-const rot_amx_kernels rot_amx_emulated = {"emulated", linear_task, attention_head};
+const rot_amx_kernels rot_amx_emulated = {"emulated", linear_task, attention_head, norm_row,
+                                          rope_row};
 
 #endif
 typedef int rot_amx_emulated_unit; // elsewhere the file is not empty

@@ -10,6 +10,10 @@ void rot_amx_put_row(uint16_t *packed, size_t width, size_t row, const uint16_t 
     uint16_t *to = packed + rot_amx_at(width, row, 0);
     for (size_t c = 0; c < width; c += 32, to += ROT_AMX_ELEMS) {
         size_t n = width - c < 32 ? width - c : 32;
+        if (n == 32) { // of a known size: no call
+            memcpy(to, from + c, 32 * sizeof *to);
+            continue;
+        }
         memcpy(to, from + c, n * sizeof *to);
         memset(to + n, 0, (32 - n) * sizeof *to);
     }
@@ -22,9 +26,38 @@ void rot_amx_get(const uint16_t *packed, size_t width, size_t first, size_t n, u
         size_t piece = 32 - c % 32;
         if (piece > width - c) piece = width - c;
         if (piece > n) piece = n;
-        memcpy(to, packed + rot_amx_at(width, row, c), piece * sizeof *to);
+        const uint16_t *from = packed + rot_amx_at(width, row, c);
+        if (piece == 32)
+            memcpy(to, from, 32 * sizeof *to);
+        else
+            memcpy(to, from, piece * sizeof *to);
         to += piece, n -= piece, c += piece;
         if (c == width) c = 0, row++;
+    }
+}
+
+// Sixteen rows of sixteen pairs: columns become rows.
+ROT_AVX512_INLINE void transpose_pairs(__m512i r[16])
+{
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            r[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
+            r[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
+        }
+    for (int i = 0; i < 4; i++)
+        for (int half = 0; half < 2; half++) {
+            __m512i x = r[8 * half + i], y = r[8 * half + 4 + i];
+            t[8 * half + i] = _mm512_shuffle_i32x4(x, y, 0x88);
+            t[8 * half + 4 + i] = _mm512_shuffle_i32x4(x, y, 0xdd);
+        }
+    for (int i = 0; i < 8; i++) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
+        r[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
     }
 }
 
@@ -32,17 +65,12 @@ void rot_amx_get(const uint16_t *packed, size_t width, size_t first, size_t n, u
 ROT_AVX512_TARGET static void pack_tile_rows(const uint16_t *b, size_t ld, size_t columns, size_t k,
                                              uint16_t *tile)
 {
-    if (columns >= 16 && k >= 32) { // 16 columns' pair at a time
-        __m512i step = _mm512_mullo_epi32(
-            _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-            _mm512_set1_epi32((int)ld));
-        for (int p = 0; p < 16; p++) // scale 2: bytes of an element
-            _mm512_storeu_si512(tile + p * 32, _mm512_i32gather_epi32(step, b + 2 * p, 2));
-        return;
-    }
+    __mmask32 m = k >= 32 ? 0xffffffffu : (1u << k) - 1;
+    __m512i pairs[16];
     for (size_t j = 0; j < 16; j++)
-        for (size_t p = 0; p < 32; p++)
-            tile[p / 2 * 32 + j * 2 + p % 2] = j < columns && p < k ? b[j * ld + p] : 0;
+        pairs[j] = j < columns ? _mm512_maskz_loadu_epi16(m, b + j * ld) : _mm512_setzero_si512();
+    transpose_pairs(pairs);
+    for (size_t p = 0; p < 16; p++) _mm512_storeu_si512(tile + p * 32, pairs[p]);
 }
 
 void rot_amx_pack_rows(const uint16_t *b, size_t columns, size_t k, uint16_t *packed)

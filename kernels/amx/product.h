@@ -1,34 +1,26 @@
 // The product of one task, 32 x 32 sums at a time in four tiles. Included by real.c and emulated.c
-// behind tiles.h; the order of accumulation over k does not depend on the task, because partial
-// sums are stored and loaded as they are.
+// behind tiles.h and rows.h; the order of accumulation over k does not depend on the task, because
+// partial sums are stored and loaded as they are.
 //
 // Loops from outside: passes over k, whose part of the task's rows (512 KB) stays in the second-
 // level cache; block columns; chunks of k, whose weights stay in the first-level cache; blocks of
-// rows, streamed past them. The epilogue of a finished block runs between the tile operations of
-// the next one.
-#include "kernels/amx/amx.h"
+// rows, streamed past them. Two kinds of work fill the time in which the tiles multiply: a block's
+// sums are stored between the first products of the next block, and rows of finished blocks go
+// through their epilogue one by one, spread evenly over all products.
 #include "kernels/ref/math.h"
 
-typedef struct epilogue {
-    const rot_amx_task *task;
-    const float *sums; // (32, 32) of a finished block; NULL: nothing pending
-    size_t row, column;
-    size_t done, rows; // of its rows
-} epilogue;
-
-// x / (1 + exp(-2 inner)), the tanh GELU of kernels/ref/math.h with one exponential and no
-// cancellation.
-ROT_AVX512_INLINE __m512 gelu_tanh(__m512 x)
+// y / (1 + 2^t), t = -2 log2(e) sqrt(2/pi) (y + 0.044715 y^3): the tanh GELU without a division,
+// by an estimate of 14 bits and a step of Newton's.
+ROT_AVX512_INLINE __m512 gelu_tanh(__m512 y)
 {
-    const float log2e = 0x1.715476p+0f;
-    __m512 cubic = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
-    __m512 inner = _mm512_fmadd_ps(cubic, _mm512_set1_ps(0x1.6e4e26p-5f), x);
-    // exp2 takes 0 and less: the sign is put back by reflection
-    __m512 u = _mm512_mul_ps(inner, _mm512_set1_ps(2.0f * 0x1.988454p-1f * log2e));
-    __m512 e = rot_avx512_exp2(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(u)));
-    __mmask16 negative = _mm512_cmp_ps_mask(u, _mm512_setzero_ps(), _CMP_LT_OQ);
-    __m512 top = _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), negative, e);
-    return _mm512_div_ps(_mm512_mul_ps(x, top), _mm512_add_ps(_mm512_set1_ps(1.0f), e));
+    const float c = -2.0f * 0x1.988454p-1f * 0x1.715476p+0f;
+    __m512 t =
+        _mm512_fmadd_ps(_mm512_mul_ps(y, y), _mm512_set1_ps(c * 0x1.6e4e26p-5f), _mm512_set1_ps(c));
+    t = _mm512_min_ps(_mm512_set1_ps(126.0f), _mm512_mul_ps(t, y)); // the estimate knows no more
+    __m512 d = _mm512_add_ps(_mm512_set1_ps(1.0f), exp2_held(t));
+    __m512 q = _mm512_rcp14_ps(d);
+    q = _mm512_mul_ps(q, _mm512_fnmadd_ps(d, q, _mm512_set1_ps(2.0f)));
+    return _mm512_mul_ps(y, q);
 }
 
 // clang refuses vector arguments between functions of different targets, inlined ones too: there
@@ -58,45 +50,104 @@ ROT_AVX512_INLINE __m512 activate(rot_epilogue kind, __m512 y)
 #endif
 }
 
-// The next `n` rows of what is pending. `kind` is a literal.
-ROT_AVX512_INLINE void finish_rows(rot_epilogue kind, epilogue *e, size_t n)
+enum { SPLIT = ROT_EPILOGUE_ADD + 1 }; // a kind of epilogue more: the heads' rotation
+
+// Block columns that go through the epilogue together.
+ROT_AVX512_INLINE size_t together(rot_epilogue kind)
 {
-    const rot_amx_task *t = e->task;
-    if (!e->sums) return;
-    size_t end = e->done + n < e->rows ? e->done + n : e->rows;
-    const float *bias = t->bias + e->column;
-    __m512 b0 = _mm512_loadu_ps(bias), b1 = _mm512_loadu_ps(bias + 16);
-    for (size_t i = e->done; i < end; i++) {
-        __m512 y0 = _mm512_add_ps(_mm512_load_ps(e->sums + i * 32), b0);
-        __m512 y1 = _mm512_add_ps(_mm512_load_ps(e->sums + i * 32 + 16), b1);
-        if (kind == ROT_EPILOGUE_ADD) {
-            size_t left = t->n_columns - e->column;
-            float *to = t->out_f32 + (e->row + i) * t->out_width + e->column;
-            __mmask16 m0 = rot_avx512_lanes(0, left), m1 = 0;
-            if (left > 16) m1 = rot_avx512_lanes(16, left);
-            _mm512_mask_storeu_ps(to, m0, _mm512_add_ps(_mm512_maskz_loadu_ps(m0, to), y0));
-            _mm512_mask_storeu_ps(to + 16, m1,
-                                  _mm512_add_ps(_mm512_maskz_loadu_ps(m1, to + 16), y1));
-            continue;
-        }
-        __m256i lower = rot_avx512_to_bf16(activate(kind, y0));
-        __m256i upper = rot_avx512_to_bf16(activate(kind, y1));
-        uint16_t *to = t->out_act + (e->row / 32 * t->out_blocks + e->column / 32) * ROT_AMX_ELEMS +
-                       (e->row % 32 + i) * 32;
-        _mm512_store_si512(to, _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1));
-    }
-    e->done = end;
-    if (e->done == e->rows) e->sums = NULL;
+    return kind == (rot_epilogue)SPLIT ? 2 : 1;
 }
 
-// Lines of a block that the epilogue will add to, 2 rows a time.
-ROT_AVX512_INLINE void fetch_residual(const rot_amx_task *t, size_t row, size_t column, size_t i)
+typedef struct progress {
+    const rot_amx_task *task;
+    size_t row_blocks;
+    size_t slots; // block columns that have sums of their own: all, or those of two epilogues
+    float *held;  // where the sums in the tiles belong; NULL: nowhere
+    bool last;    // those are a finished block's
+    size_t whole; // finished blocks that are stored, in the order of columns
+    size_t column, block, row; // the next row to go through the epilogue
+    const float *sums;         // of its block; a second column's lie row_blocks behind
+} progress;
+
+ROT_AVX512_INLINE float *sums_of(const progress *p, size_t column, size_t block)
 {
-    for (size_t r = row + i; r < row + i + 2 && r < t->rows; r++) {
-        const float *at = t->out_f32 + r * t->out_width + column;
-        _mm_prefetch((const char *)at, _MM_HINT_T0);
-        _mm_prefetch((const char *)(at + 16), _MM_HINT_T0);
+    return p->task->sums + (column % p->slots * p->row_blocks + block) * ROT_AMX_ELEMS;
+}
+
+// out += y, and what will be added to is fetched: rows are far apart.
+ROT_AVX512_INLINE void add_row(float *out, size_t width, size_t left, __m512 y0, __m512 y1)
+{
+    enum { AHEAD = 8 };
+    _mm_prefetch((const char *)(out + AHEAD * width), _MM_HINT_T0);
+    _mm_prefetch((const char *)(out + AHEAD * width + 16), _MM_HINT_T0);
+    if (left >= 32) { // a masked store costs several whole ones
+        _mm512_storeu_ps(out, _mm512_add_ps(_mm512_loadu_ps(out), y0));
+        _mm512_storeu_ps(out + 16, _mm512_add_ps(_mm512_loadu_ps(out + 16), y1));
+        return;
     }
+    __mmask16 m0 = rot_avx512_lanes(0, left), m1 = left > 16 ? rot_avx512_lanes(16, left) : 0;
+    _mm512_mask_storeu_ps(out, m0, _mm512_add_ps(_mm512_maskz_loadu_ps(m0, out), y0));
+    _mm512_mask_storeu_ps(out + 16, m1, _mm512_add_ps(_mm512_maskz_loadu_ps(m1, out + 16), y1));
+}
+
+// A row of two block columns, one head of 64: rounded, q and k rotated.
+ROT_AVX512_INLINE void split_row(const rot_amx_task *t, size_t row, size_t column, const __m512 *y)
+{
+    const rot_amx_split *s = t->split;
+    size_t head = (t->column + column) / 2, heads = s->rope.heads;
+    uint16_t *part = s->rope.q;
+    if (head >= heads) head -= heads, part = s->rope.k;
+    if (head >= heads) head -= heads, part = s->rope.v;
+    row += t->row;
+    uint16_t *to = part + s->to[row] + head * s->step[row];
+    __m512i first = rot_tile_round(y[0], y[1]), second = rot_tile_round(y[2], y[3]);
+    if (part != s->rope.v) {
+        rotate(first, second, s->rope.cosines + row * 32, s->rope.sines + row * 32, to, to + 32);
+        return;
+    }
+    _mm512_storeu_si512(to, first);
+    _mm512_storeu_si512(to + 32, second);
+}
+
+// The next row. `kind` is a literal.
+ROT_AVX512_INLINE void finish_row(rot_epilogue kind, progress *p)
+{
+    const rot_amx_task *t = p->task;
+    size_t row = p->block * 32 + p->row;
+    if (row < t->rows) {
+        __m512 y[4];
+        for (size_t c = 0; c < together(kind); c++) {
+            const float *sums = p->sums + c * p->row_blocks * ROT_AMX_ELEMS + p->row * 32;
+            const float *bias = t->bias + (p->column + c) * 32;
+            y[2 * c] = _mm512_add_ps(_mm512_load_ps(sums), _mm512_loadu_ps(bias));
+            y[2 * c + 1] = _mm512_add_ps(_mm512_load_ps(sums + 16), _mm512_loadu_ps(bias + 16));
+        }
+        if (kind == (rot_epilogue)SPLIT)
+            split_row(t, row, p->column, y);
+        else if (kind == ROT_EPILOGUE_ADD)
+            add_row(t->out_f32 + row * t->out_width + p->column * 32, t->out_width,
+                    t->n_columns - p->column * 32, y[0], y[1]);
+        else
+            _mm512_store_si512(t->out_act + (p->block * t->out_blocks + p->column) * ROT_AMX_ELEMS +
+                                   p->row * 32,
+                               rot_tile_round(activate(kind, y[0]), activate(kind, y[1])));
+    }
+    if (++p->row < 32) return;
+    p->row = 0;
+    if (++p->block == p->row_blocks) p->block = 0, p->column += together(kind);
+    p->sums = sums_of(p, p->column, p->block);
+}
+
+ROT_AVX512_INLINE bool can_finish(rot_epilogue kind, const progress *p)
+{
+    return (p->column + together(kind) - 1) * p->row_blocks + p->block < p->whole;
+}
+
+// Lines of four pages in turn: the processor's own prefetch, which follows each page, then has four
+// times as long to come before us. Weights come from memory that is 600 cycles away.
+ROT_AVX512_INLINE size_t in_turn(size_t line)
+{
+    return line / 256 * 256 + line % 4 * 64 + line % 256 / 4;
 }
 
 typedef struct step {
@@ -104,92 +155,146 @@ typedef struct step {
     size_t blocks; // of k
     float *sums;   // (32, 32), in and out
     bool first, last;
-    size_t row, column;
-    const char *next; // weights of the next chunk, `lines` lines of them per block of k
-    size_t lines;
+    const char *next; // weights of the next chunk: from `line` on `lines` lines per block of k
+    size_t line, lines;
+    const char *ahead; // rows of the next pass, as many lines a block of k; NULL: not now
+    size_t ahead_lines;
+    size_t rows; // to be finished per block of k
 } step;
 
-ROT_AVX512_INLINE void run_step(rot_epilogue kind, rot_tiles *tiles, const step *s, epilogue *e)
+ROT_AVX512_INLINE void run_step(rot_epilogue kind, rot_tiles *tiles, const step *s, progress *p)
 {
-    enum { ROW = 32 * sizeof(float) };
+    enum { ROW = 32 * sizeof(float), LOWER = 16 * 32 };
+    const char *ahead = s->ahead;
+    size_t line = s->line;
+    float *before = p->held;
     (void)tiles;
-    if (s->first) {
-        rot_tile_zero(tiles, 0);
-        rot_tile_zero(tiles, 1);
-        rot_tile_zero(tiles, 2);
-        rot_tile_zero(tiles, 3);
-    } else {
-        rot_tile_load(tiles, 0, s->sums, ROW);
-        rot_tile_load(tiles, 1, s->sums + 16, ROW);
-        rot_tile_load(tiles, 2, s->sums + 16 * 32, ROW);
-        rot_tile_load(tiles, 3, s->sums + 16 * 32 + 16, ROW);
-    }
-    const char *next = s->next;
+#define ROT_ENTER(t, offset)                                                                       \
+    do {                                                                                           \
+        if (before) rot_tile_store(tiles, t, before + (offset), ROW);                              \
+        if (s->first)                                                                              \
+            rot_tile_zero(tiles, t);                                                               \
+        else                                                                                       \
+            rot_tile_load(tiles, t, s->sums + (offset), ROW);                                      \
+    } while (0)
     for (size_t k = 0; k < s->blocks; k++) {
         const uint16_t *a = s->a + k * ROT_AMX_ELEMS, *b = s->b + k * ROT_AMX_ELEMS;
-        rot_tile_stream(tiles, 4, a, ROT_TILE_BYTES);
+        if (!k) ROT_ENTER(0, 0);
         rot_tile_load(tiles, 6, b, ROT_TILE_BYTES);
-        rot_tile_load(tiles, 7, b + ROT_AMX_TILE, ROT_TILE_BYTES);
+        rot_tile_stream(tiles, 4, a, ROT_TILE_BYTES);
         rot_tile_dot(tiles, 0, 4, 6);
-        rot_tile_stream(tiles, 5, a + ROT_AMX_TILE, ROT_TILE_BYTES);
+        if (!k) ROT_ENTER(1, 16);
+        rot_tile_load(tiles, 7, b + ROT_AMX_TILE, ROT_TILE_BYTES);
         rot_tile_dot(tiles, 1, 4, 7);
-        for (size_t i = 0; i < s->lines; i++, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-        if (kind == ROT_EPILOGUE_ADD && s->last) fetch_residual(e->task, s->row, s->column, 2 * k);
-        finish_rows(kind, e, 2);
+        if (!k) ROT_ENTER(2, LOWER);
+        rot_tile_stream(tiles, 5, a + ROT_AMX_TILE, ROT_TILE_BYTES);
         rot_tile_dot(tiles, 2, 5, 6);
+        if (!k) ROT_ENTER(3, LOWER + 16);
+        if (!k) p->whole += p->last;
+        for (size_t i = 0; i < s->lines; i++)
+            _mm_prefetch(s->next + in_turn(line++) * 64, _MM_HINT_T1);
+        for (size_t i = 0; i < s->ahead_lines; i++, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T1);
+        if (k % together(kind) == 0)
+            for (size_t i = 0; i < s->rows && can_finish(kind, p); i++) finish_row(kind, p);
         rot_tile_dot(tiles, 3, 5, 7);
     }
-    finish_rows(kind, e, 32); // what a short chunk left
-    rot_tile_store(tiles, 0, s->sums, ROW);
-    rot_tile_store(tiles, 1, s->sums + 16, ROW);
-    rot_tile_store(tiles, 2, s->sums + 16 * 32, ROW);
-    rot_tile_store(tiles, 3, s->sums + 16 * 32 + 16, ROW);
-    if (s->last)
-        *e = (epilogue){e->task, s->sums,
-                        s->row,  s->column,
-                        0,       e->task->rows - s->row < 32 ? e->task->rows - s->row : 32};
+#undef ROT_ENTER
+    p->held = s->sums, p->last = s->last;
 }
 
-// All blocks of rows against one chunk of k of one block column.
-ROT_AVX512_INLINE void run_chunk(rot_epilogue kind, rot_tiles *tiles, const rot_amx_task *t,
-                                 size_t column, size_t from, size_t to, epilogue *e)
+// The rows that the next pass reads, the next task's first pass after the last one: they are
+// fetched in the last steps of this pass, block row after block row.
+typedef struct fetch {
+    const uint16_t *a;
+    size_t k_blocks, from, blocks; // of a row of blocks; of the pass
+    size_t start, lines;           // the first step, and lines a step
+} fetch;
+
+static fetch plan_fetch(const rot_amx_task *t, size_t pass, size_t end, size_t row_blocks)
 {
-    size_t row_blocks = rot_amx_blocks(t->rows);
-    bool passes = t->k_blocks > ROT_AMX_K_PASS; // each block then keeps sums of its own
-    const uint16_t *b = t->b + (column * t->k_blocks + from) * ROT_AMX_ELEMS;
-    step s = {.b = b,
-              .blocks = to - from,
-              .first = from == 0,
-              .last = to == t->k_blocks,
-              .column = column * 32};
-    s.lines = (32 + row_blocks - 1) / row_blocks; // a chunk of 2 KB blocks over all these steps
-    for (size_t m = 0; m < row_blocks; m++) {
-        s.a = t->a + (m * t->k_blocks + from) * ROT_AMX_ELEMS;
-        s.sums = t->sums + ((passes ? column * row_blocks : 0) + m) * ROT_AMX_ELEMS;
-        s.row = m * 32;
-        s.next = (const char *)(b + s.blocks * ROT_AMX_ELEMS) + m * s.blocks * s.lines * 64;
-        run_step(kind, tiles, &s, e);
+    size_t left = t->k_blocks - end, chunks = (end - pass + ROT_AMX_K_CHUNK - 1) / ROT_AMX_K_CHUNK,
+           steps = t->n_blocks * chunks * row_blocks;
+    fetch f = {left ? t->a : t->next, t->k_blocks, left ? end : 0, 0, SIZE_MAX, 0};
+    if (!f.a) return f;
+    f.blocks = t->k_blocks - f.from < ROT_AMX_K_PASS ? t->k_blocks - f.from : ROT_AMX_K_PASS;
+    size_t lines = row_blocks * f.blocks * 32;
+    f.lines = ROT_AMX_K_CHUNK * ((lines + steps * ROT_AMX_K_CHUNK - 1) / (steps * ROT_AMX_K_CHUNK));
+    size_t need = (lines + f.lines - 1) / f.lines;
+    f.start = steps > need ? steps - need : 0;
+    return f;
+}
+
+// Where step i fetches; NULL: nowhere.
+static const char *fetch_at(const fetch *f, size_t i)
+{
+    if (i < f->start || !f->a) return NULL;
+    size_t line = (i - f->start) * f->lines, row = line / (f->blocks * 32);
+    return (const char *)(f->a + (row * f->k_blocks + f->from) * ROT_AMX_ELEMS) +
+           line % (f->blocks * 32) * 64;
+}
+
+// Weights behind those of `column` up to block `to` of k, in the order of run_task; after the last
+// ones whatever lies behind them, which may be the next task's.
+static const uint16_t *next_chunk(const rot_amx_task *t, size_t pass, size_t end, size_t column,
+                                  size_t to)
+{
+    if (to == end) {
+        to = pass, column++;
+        if (column == t->n_blocks && end < t->k_blocks) to = end, column = 0;
     }
+    return t->b + (column * t->k_blocks + to) * ROT_AMX_ELEMS;
 }
 
 ROT_AVX512_INLINE void run_task(rot_epilogue kind, const rot_amx_task *t)
 {
+    enum { ROW = 32 * sizeof(float) };
     rot_tiles tiles;
-    epilogue e = {.task = t};
+    progress p = {.task = t,
+                  .row_blocks = rot_amx_blocks(t->rows),
+                  .slots = t->k_blocks > ROT_AMX_K_PASS ? t->n_blocks : 2 * together(kind)};
+    p.sums = sums_of(&p, 0, 0);
+    step s = {.lines = (32 + p.row_blocks - 1) / p.row_blocks}; // 2 KB blocks over a chunk's steps
     rot_tiles_begin(&tiles);
     for (size_t pass = 0; pass < t->k_blocks; pass += ROT_AMX_K_PASS) {
         size_t end = pass + ROT_AMX_K_PASS < t->k_blocks ? pass + ROT_AMX_K_PASS : t->k_blocks;
-        for (size_t column = 0; column < t->n_blocks; column++)
-            for (size_t from = pass; from < end; from += ROT_AMX_K_CHUNK)
-                run_chunk(kind, &tiles, t, column, from,
-                          from + ROT_AMX_K_CHUNK < end ? from + ROT_AMX_K_CHUNK : end, &e);
+        s.rows = (32 + end - pass - 1) / (end - pass); // a block is finished while one is made
+        const fetch f = plan_fetch(t, pass, end, p.row_blocks);
+        size_t i = 0;
+        for (size_t column = 0; column < t->n_blocks; column++) {
+            for (size_t from = pass; from < end; from += ROT_AMX_K_CHUNK) {
+                size_t to = from + ROT_AMX_K_CHUNK < end ? from + ROT_AMX_K_CHUNK : end;
+                s.b = t->b + (column * t->k_blocks + from) * ROT_AMX_ELEMS;
+                s.blocks = to - from, s.first = from == 0, s.last = to == t->k_blocks;
+                s.next = (const char *)next_chunk(t, pass, end, column, to);
+                for (size_t m = 0; m < p.row_blocks; m++) {
+                    s.a = t->a + (m * t->k_blocks + from) * ROT_AMX_ELEMS;
+                    s.sums = sums_of(&p, column, m);
+                    s.line = m * s.blocks * s.lines;
+                    s.ahead = fetch_at(&f, i++);
+                    s.ahead_lines = s.ahead ? f.lines / ROT_AMX_K_CHUNK : 0;
+                    run_step(kind, &tiles, &s, &p);
+                }
+            }
+            // the sums of the columns before these make room for the ones after them
+            while (p.column + together(kind) <= column && can_finish(kind, &p))
+                finish_row(kind, &p);
+        }
     }
+    rot_tile_store(&tiles, 0, p.held, ROW);
+    rot_tile_store(&tiles, 1, p.held + 16, ROW);
+    rot_tile_store(&tiles, 2, p.held + 16 * 32, ROW);
+    rot_tile_store(&tiles, 3, p.held + 16 * 32 + 16, ROW);
     rot_tiles_end(&tiles);
-    finish_rows(kind, &e, 32);
+    p.whole += p.last;
+    while (can_finish(kind, &p)) finish_row(kind, &p);
 }
 
 ROT_AVX512_TARGET static void linear_task(const rot_amx_task *task)
 {
+    if (task->split) {
+        run_task((rot_epilogue)SPLIT, task);
+        return;
+    }
     switch (task->epilogue) {
     case ROT_EPILOGUE_GELU_TANH: run_task(ROT_EPILOGUE_GELU_TANH, task); break;
     case ROT_EPILOGUE_GELU_ERF: run_task(ROT_EPILOGUE_GELU_ERF, task); break;

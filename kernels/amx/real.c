@@ -3,12 +3,14 @@
 #ifdef __x86_64__
 #include "kernels/amx/tiles.h"
 
+#include "kernels/amx/rows.h"
+
 #include "kernels/amx/attention.h"
 #include "kernels/amx/product.h"
 
 size_t rot_amx_sums_floats(size_t k_blocks, size_t n_blocks)
 {
-    size_t columns = k_blocks > ROT_AMX_K_PASS ? n_blocks : 1;
+    size_t columns = k_blocks > ROT_AMX_K_PASS ? n_blocks : 4; // product.h, slots
     return columns * (ROT_AMX_ROWS / 32) * ROT_AMX_ELEMS;
 }
 
@@ -18,7 +20,7 @@ size_t rot_amx_head_bytes(size_t n, size_t dim)
     return lay_out(NULL, n, dim, &s);
 }
 
-const rot_amx_kernels rot_amx_real = {"amx_bf16", linear_task, attention_head};
+const rot_amx_kernels rot_amx_real = {"amx_bf16", linear_task, attention_head, norm_row, rope_row};
 
 #endif
 typedef int rot_amx_real_unit; // elsewhere the file is not empty

@@ -22,6 +22,14 @@ enum { ROT_TILE_ROWS = 16, ROT_TILE_BYTES = 64 };
 
 #ifndef ROT_AMX_EMULATE
 
+// (lower, upper), rounded to bfloat16: to nearest even, denormals are zero, as tiles see them.
+ROT_AVX512_INLINE __m512i rot_tile_round(__m512 lower, __m512 upper)
+{
+    __m512i both;
+    __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(lower), "v"(upper));
+    return both;
+}
+
 typedef struct rot_tiles { // the operand of ldtilecfg, palette 1
     uint8_t palette, start_row, reserved[14];
     uint16_t row_bytes[16];
@@ -59,6 +67,21 @@ static inline void rot_tiles_end(rot_tiles *tiles)
     __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
 
 #else
+
+ROT_AVX512_INLINE __m256i rot_tile_round_half(__m512 x)
+{
+    const __m512i tiny = _mm512_set1_epi32(0x00800000), sign = _mm512_set1_epi32((int)0x80000000u);
+    __m512i bits = _mm512_castps_si512(x);
+    __mmask16 denormal = _mm512_cmplt_epu32_mask(_mm512_andnot_si512(sign, bits), tiny);
+    return rot_avx512_to_bf16(
+        _mm512_castsi512_ps(_mm512_mask_and_epi32(bits, denormal, bits, sign)));
+}
+
+ROT_AVX512_INLINE __m512i rot_tile_round(__m512 lower, __m512 upper)
+{
+    return _mm512_inserti64x4(_mm512_castsi256_si512(rot_tile_round_half(lower)),
+                              rot_tile_round_half(upper), 1);
+}
 
 typedef struct rot_tiles {
     _Alignas(64) uint8_t tile[8][ROT_TILE_ROWS][ROT_TILE_BYTES];

@@ -256,6 +256,113 @@ static void short_batches_ignore_what_was_there(void **state)
     free(x), free(zero), free(q), free(out[0]), free(out[1]);
 }
 
+// ---- fused, and emulated
+
+// The heads of x (rows, 3 heads 64) W^T as they are in q, k, v, one behind the other: by one call,
+// or by two.
+static float *split_heads(rot_backend *b, bool fused, const rot_segments *segments, int heads,
+                          const linear_case *c, const float *cosines, const float *sines)
+{
+    size_t rows = c->s.rows, width = (size_t)heads * ROT_SPLIT_DIM;
+    const rot_heads form = {heads, ROT_SPLIT_DIM};
+    rot_linear *linear;
+    rot_err err;
+    assert_int_equal(b->ops->linear_new(b, c->s.n_in, 3 * width, ROT_EPILOGUE_NONE, c->w, c->bias,
+                                        &linear, &err),
+                     0);
+    rot_buffer *in = put(b, ROT_ELEM_ACT, rows, c->s.n_in, c->x),
+               *qkv = put(b, ROT_ELEM_ACT, rows, 3 * width, NULL),
+               *cos_rows = put(b, ROT_ELEM_F32, rows, ROT_SPLIT_DIM / 2, cosines),
+               *sin_rows = put(b, ROT_ELEM_F32, rows, ROT_SPLIT_DIM / 2, sines), *parts[3];
+    for (int i = 0; i < 3; i++) parts[i] = put(b, ROT_ELEM_ACT, rows, width, NULL);
+    if (fused)
+        assert_int_equal(b->ops->linear_split(b, linear, in, segments, form, cos_rows, sin_rows,
+                                              parts[0], parts[1], parts[2], &err),
+                         0);
+    else {
+        assert_int_equal(b->ops->linear(b, linear, rows, in, qkv, &err), 0);
+        b->ops->rope_split(b, segments, form, qkv, cos_rows, sin_rows, parts[0], parts[1],
+                           parts[2]);
+    }
+    float *all = malloc(3 * rows * width * sizeof *all);
+    for (int i = 0; i < 3; i++) {
+        float *got = get(b, parts[i], ROT_ELEM_ACT, rows, width);
+        memcpy(all + (size_t)i * rows * width, got, rows * width * sizeof *got);
+        free(got);
+        b->ops->buffer_free(b, parts[i]);
+    }
+    rot_buffer *others[] = {in, qkv, cos_rows, sin_rows};
+    for (int i = 0; i < 4; i++) b->ops->buffer_free(b, others[i]);
+    b->ops->linear_free(b, linear);
+    return all;
+}
+
+static void split_products_equal_their_two_parts(void **state)
+{
+    (void)state;
+    const int32_t starts[] = {0, 1, 34, 300, 333};
+    const rot_segments segments = {starts, 4};
+    for (int which = AMX_REAL; which <= AMX_EMULATED; which++)
+        for (int heads = 1; heads <= 5; heads += 2) {
+            rot_backend *one = open_subject(which, 1), *three = open_subject(which, 3);
+            if (!one) continue;
+            size_t rows = (size_t)starts[4], n = 3 * rows * (size_t)heads * ROT_SPLIT_DIM;
+            linear_case c =
+                make_case((shape){rows, 70, 3 * (size_t)heads * ROT_SPLIT_DIM, ROT_EPILOGUE_NONE});
+            float *cosines = random_floats(rows * ROT_SPLIT_DIM / 2, 1),
+                  *sines = random_floats(rows * ROT_SPLIT_DIM / 2, 1);
+            float *want = split_heads(one, false, &segments, heads, &c, cosines, sines);
+            for (int threads = 0; threads < 2; threads++) {
+                float *got =
+                    split_heads(threads ? three : one, true, &segments, heads, &c, cosines, sines);
+                assert_memory_equal(got, want, n * sizeof *got);
+                free(got);
+            }
+            free(want), free(cosines), free(sines);
+            free_case(&c);
+            rot_backend_close(&one);
+            rot_backend_close(&three);
+        }
+}
+
+// Where there are tiles: the emulation gives their bits, so what passes on it elsewhere is true.
+static void the_emulation_gives_the_bits_of_the_tiles(void **state)
+{
+    (void)state;
+    rot_backend *real = open_subject(AMX_REAL, 2), *emulated = open_subject(AMX_EMULATED, 2);
+    if (!real || !emulated) skip();
+    for (int i = 0; i < 20; i++) {
+        rot_epilogue e = (rot_epilogue)(i % (ROT_EPILOGUE_ADD + 1));
+        linear_case c = make_case((shape){between(1, 300), between(1, 1200), between(1, 200), e});
+        float *a = run_case(real, &c, c.s.rows, c.s.n_in),
+              *b = run_case(emulated, &c, c.s.rows, c.s.n_in);
+        assert_memory_equal(a, b, c.s.rows * c.s.n_out * sizeof *a);
+        free(a), free(b);
+        free_case(&c);
+    }
+    for (size_t n = 1; n < 200; n += 37) {
+        const int32_t starts[] = {0, (int32_t)n};
+        const rot_segments one = {starts, 1};
+        const rot_heads form = {2, n % 2 ? 64 : 36};
+        size_t width = 2 * (size_t)form.head_dim;
+        float *x = random_floats(n * width, 2), *got[2];
+        rot_err err;
+        for (int i = 0; i < 2; i++) {
+            rot_backend *b = i ? emulated : real;
+            rot_buffer *q = put(b, ROT_ELEM_ACT, n, width, x),
+                       *out = put(b, ROT_ELEM_ACT, n, width, NULL);
+            assert_int_equal(b->ops->attention(b, &one, form, 0.3f, q, q, q, out, &err), 0);
+            got[i] = get(b, out, ROT_ELEM_ACT, n, width);
+            b->ops->buffer_free(b, q);
+            b->ops->buffer_free(b, out);
+        }
+        assert_memory_equal(got[0], got[1], n * width * sizeof *x);
+        free(x), free(got[0]), free(got[1]);
+    }
+    rot_backend_close(&real);
+    rot_backend_close(&emulated);
+}
+
 // ---- choice
 
 static void the_emulation_is_never_chosen_by_itself(void **state)
@@ -291,6 +398,8 @@ int main(void)
         cmocka_unit_test(outputs_of_another_width_hold_their_elements),
         cmocka_unit_test(bits_ignore_rows_and_threads),
         cmocka_unit_test(short_batches_ignore_what_was_there),
+        cmocka_unit_test(split_products_equal_their_two_parts),
+        cmocka_unit_test(the_emulation_gives_the_bits_of_the_tiles),
         cmocka_unit_test(the_emulation_is_never_chosen_by_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
