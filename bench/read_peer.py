@@ -1,10 +1,11 @@
 """Batches of a store from Python, beside py-lmdb, np.memmap, safetensors, webdataset and MDS on the same payloads.
 
-    build/venv/bin/python bench/read_peer.py [--build build] [--dir /tmp] [--rows N]
+    build/venv/bin/python bench/read_peer.py [--build build] [--dir /tmp] [--rows N] [--rounds N] [--only PEER...]
 
-Everything is in the page cache; each case reads every record once, in batches of 32 that end in one array of the
-process. All but webdataset read in random order. Libraries that are not there are left out with a note. One TSV row
-per case: record bytes, samples per second (best and median of 5), GB/s, ratio of our median to this one, cpu.
+Everything is in the page cache; each case reads every record (small ones five times), in batches of 32 that end in one
+array of the process. All but webdataset read in random order. Time is the processor's, so that the machine may have other
+work. Libraries that are not there are left out with a note. One TSV row per case: record bytes, samples per second (best
+and median of --rounds), GB/s, how many times as fast ours is (median of the rounds, each beside ours of that round), cpu.
 """
 import argparse
 import os
@@ -43,6 +44,24 @@ def py_lmdb(folder, payloads, n_bytes):
             for i in range(0, len(order), BATCH):
                 for j, row in enumerate(order[i:i + BATCH]):
                     flat[j] = np.frombuffer(txn.get(int(row).to_bytes(8, "big")), np.uint16)
+
+    return copied
+
+
+def py_lmdb_same(folder, payloads, n_bytes):
+    """The same shard through py-lmdb: two files of the same bytes may differ by a fifth in how memory holds them."""
+    import lmdb
+
+    if n_bytes < 65536:
+        raise RuntimeError("small records lie in blocks")
+    env = lmdb.open(str(next(folder.glob("stages/*/shard-00000.mdb"))), subdir=False, readonly=True, lock=False)
+
+    def copied(order, out):
+        flat = out.reshape(BATCH, -1)
+        with env.begin(buffers=True) as txn:
+            for i in range(0, len(order), BATCH):
+                for j, row in enumerate(order[i:i + BATCH]):
+                    flat[j] = np.frombuffer(txn.get(int(row).to_bytes(8, sys.byteorder)), np.uint16, offset=48)
 
     return copied
 
@@ -120,7 +139,7 @@ def cpu_name():
     return "unknown"
 
 
-def measure(folder, build, n_bytes, rows, cpu):
+def measure(folder, build, n_bytes, rows, rounds, only, cpu):
     import rotoscope
 
     path = folder / "bench.json"
@@ -130,26 +149,30 @@ def measure(folder, build, n_bytes, rows, cpu):
     payloads = ds.batch(np.arange(rows)).embeddings.reshape(rows, -1)
     assert ds.K.max() * D[n_bytes] * 2 == n_bytes
     cases = {"rotoscope": lambda order, out: ours(ds, order, out)}
-    for make in (py_lmdb, memmap, safetensors, webdataset, mds):
+    for make in (py_lmdb, py_lmdb_same, memmap, safetensors, webdataset, mds):
+        if only and make.__name__ not in only:
+            continue
         try:
             cases[make.__name__] = make(folder, payloads, n_bytes)
         except (ImportError, RuntimeError) as e:
             print(f"read_peer: without {make.__name__}: {e}", file=sys.stderr)
     seconds = {name: [] for name in cases}
-    for seed in range(6):
+    times = 5 if n_bytes < 65536 else 1  # else other readers' leavings in the caches would be a part of it
+    for seed in range(rounds + 1):
         order = rotoscope.permutation(rows, seed=seed)
         for name, read in cases.items():  # one after another, so that all see the same machine
-            begin = time.perf_counter()
-            read(order, out)
+            begin = time.process_time()
+            for _ in range(times):
+                read(order, out)
             if seed:  # the first touches everything
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append((time.process_time() - begin) / times)
             if name != "webdataset":
                 assert np.array_equal(out.reshape(BATCH, -1)[5], payloads[order[-BATCH + 5]]), name
-    reference = statistics.median(seconds["rotoscope"])
     for name, s in seconds.items():
         best, median = rows / min(s), rows / statistics.median(s)
+        ratio = statistics.median(theirs / ours for theirs, ours in zip(s, seconds["rotoscope"]))
         print(f"{name}\t{n_bytes}\t{best:.0f}\t{median:.0f}\t{median * n_bytes / 1e9:.2f}\t"
-              f"{statistics.median(s) / reference:.2f}\t{cpu}", flush=True)
+              f"{ratio:.2f}\t{cpu}", flush=True)
 
 
 def main():
@@ -157,14 +180,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", type=pathlib.Path, default=top / "build")
     parser.add_argument("--dir", default="/tmp")
-    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--rows", type=int, default=4096, help="at most 4096, one shard")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", help="peers, such as py_lmdb")
     args = parser.parse_args()
     os.environ.setdefault("ROTOSCOPE_LIBRARY", str(args.build.resolve() / "librotoscope.so"))
     sys.path.insert(0, str(top / "python"))
     print("reader\trecord_bytes\tsamples_per_s_best\tsamples_per_s_median\tGB_per_s\tours_over_this\tcpu")
     for n_bytes in D:
         with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-            measure(pathlib.Path(folder), args.build.resolve(), n_bytes, args.rows, cpu_name())
+            measure(pathlib.Path(folder), args.build.resolve(), n_bytes, args.rows, args.rounds, args.only, cpu_name())
 
 
 if __name__ == "__main__":
