@@ -55,6 +55,12 @@ void *rot_aligned_malloc(size_t n_bytes)
     return aligned_alloc(64, (n_bytes + 64) / 64 * 64);
 }
 
+void *rot_paged_malloc(size_t page, size_t n_bytes)
+{
+    if (fails_now() || n_bytes > SIZE_MAX - page) return NULL;
+    return aligned_alloc(page, (n_bytes + page - 1) / page * page);
+}
+
 void rot_free(void *block)
 {
     free(block);

@@ -14,6 +14,7 @@ void *rot_realloc(void *block, size_t n_bytes);
 char *rot_strdup(const char *text);
 char *rot_strndup(const char *text, size_t n_bytes);
 void *rot_aligned_malloc(size_t n_bytes); // at 64 bytes; the size is rounded up to a multiple of 64
+void *rot_paged_malloc(size_t page, size_t n_bytes); // at `page`, a power of two; whole pages
 void rot_free(void *block);
 // "out of memory (N bytes for WHAT)".
 int rot_no_memory(rot_err *err, size_t n_bytes, const char *what);

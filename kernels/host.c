@@ -9,17 +9,16 @@
 
 void *rot_host_alloc(size_t n_bytes, const char *what, rot_err *err)
 {
-    void *data = rot_aligned_malloc(n_bytes ? n_bytes : 64);
+    enum { HUGE_PAGE = 2 << 20 };
+    bool huge = n_bytes >= HUGE_PAGE;
+    void *data =
+        huge ? rot_paged_malloc(HUGE_PAGE, n_bytes) : rot_aligned_malloc(n_bytes ? n_bytes : 64);
     if (!data) {
         rot_no_memory(err, n_bytes, what);
         return NULL;
     }
-    enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
-    if (n_bytes >= HUGE_PAGE) { // advice: where it is refused, small pages do
-        uintptr_t from = ((uintptr_t)data + PAGE - 1) / PAGE * PAGE;
-        uintptr_t to = ((uintptr_t)data + n_bytes) / PAGE * PAGE;
-        (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
-    }
+    if (huge) // advice: where it is refused, small pages do
+        (void)madvise(data, (n_bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     memset(data, 0, n_bytes);
     return data;
 }
