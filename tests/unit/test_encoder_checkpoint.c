@@ -238,8 +238,7 @@ static void the_hash_sees_what_config_json_alone_decides(void **state)
 {
     (void)state;
     char hashes[4][65], taps[4][65];
-    static const char *const heads[] = {"\"num_heads\": 2", "\"num_heads\": 4",
-                                        "\"num_heads\": 8"};
+    static const char *const heads[] = {"\"num_heads\": 2", "\"num_heads\": 4", "\"num_heads\": 8"};
     for (int i = 0; i < 3; i++) {
         if (i) edit("config.json", heads[i - 1], heads[i]);
         hash_of(false, hashes[i]);
