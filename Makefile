@@ -4,7 +4,7 @@
 # make check-faults   kills, power failures and damage by the hundred
 # make SAN=asan|tsan check                                     make bench        ratios to peers and ceilings
 # make experiments   small models from scratch, each way of training, an hour
-# make CUDA=1       the backend for NVIDIA GPUs too, and what is missing for it
+# make CUDA=1       the backend for NVIDIA GPUs too, and what is missing for it; tools/check-gpu tries it on one
 
 PREFIX ?= /usr/local
 SAN ?=

@@ -92,8 +92,8 @@ static int trial_new(rot_cuda *cuda, const rot_cuda_product *p, trial *t, rot_er
     const size_t n = (size_t)t->base * p->n_in, out_bytes = t->base * t->out_row;
     uint16_t *rows = rot_malloc(n * sizeof *rows);
     t->want = rot_malloc(2 * out_bytes);
-    t->is = t->want + out_bytes;
     if (!rows || !t->want) ROT_GO(rot_no_memory(err, n * sizeof *rows + 2 * out_bytes, "a trial"));
+    t->is = t->want + out_bytes;
     for (size_t i = 0; i < n; i++) {
         s ^= s << 13, s ^= s >> 7, s ^= s << 17;
         rows[i] =
@@ -141,10 +141,12 @@ static int choose_way(rot_cuda *cuda, const rot_linear *l, const trial *t, rot_c
     const rot_cuda_product *p = &way->product;
     for (int i = 0; i < TRIES; i++) {
         bool same;
-        const int rc = cuda->driver->choose(cuda->device, p, i, &way->choice, err);
+        int rc = cuda->driver->choose(cuda->device, p, i, &way->choice, err);
         if (rc == ROT_ERR_UNSUPPORTED && i > 0) break;
         ROT_TRY(rc);
-        ROT_TRY(multiply_trial(cuda, l, t, p, &way->choice, 1, err));
+        rc = multiply_trial(cuda, l, t, p, &way->choice, 1, err);
+        if (rc == ROT_ERR_UNSUPPORTED) continue;
+        ROT_TRY(rc);
         ROT_TRY(rot_cuda_fetch(cuda, t->out, t->want, t->base * t->out_row, err));
         ROT_TRY(is_turned(cuda, t, p->rows, &same, err));
         if (same) return 0;
