@@ -9,6 +9,7 @@ import pytest
 
 import peer_torch  # noqa: F401  (before transformers)
 import torch
+from peer_backends import bf16_backends
 from safetensors.torch import load_file
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
@@ -125,18 +126,13 @@ def test_f32_equals_transformers_f32(case):
 
 def test_bf16_is_as_near_as_transformers(case, monkeypatch):
     theirs = relative(run_torch(case.checkpoint, torch.bfloat16, case.pixels, case.grid), case.exact)
-    backends = ["onednn", "ref"]
-    if case.name in ("tiny", "odd-144"):
-        backends.append("amx")  # its tiles in C: slow
-        monkeypatch.setenv("ROT_AMX_EMULATE", "1")
-    for backend in backends:
-        if backend != "ref":
-            done = case.rotoscope("encode", "-m", case.checkpoint, case.images[-1], "-o", case.folder / "probe.safetensors",
-                                  "--geometry", "native", "--backend", backend, check=False)
-            if done.returncode == 2 and backend.encode() in done.stderr:
-                continue  # this machine or this build lacks it
+    seen = {}
+    for backend in bf16_backends(case, monkeypatch, case.name in ("tiny", "odd-144")):
         got = case.tokens("--backend", backend)
         assert got.dtype == torch.bfloat16
+        if backend in seen:  # amx on real tiles, then in C
+            assert torch.equal(got.view(torch.int16), seen[backend].view(torch.int16))
+        seen[backend] = got
         got = got.double()
         cosine = torch.nn.functional.cosine_similarity(got, case.exact, dim=1)
         ours = relative(got, case.exact)
@@ -171,9 +167,7 @@ def test_deepstack_equals_transformers(case, monkeypatch):
     for got, want in zip(planes("--dtype", "f32"), exact):
         assert per_token(got.double(), want) <= 1e-4
     theirs = [relative(tap, want) for tap, want in zip(torch_taps(case.checkpoint, torch.bfloat16, case), exact)]
-    for backend in ["onednn", "ref"] + (["amx"] if case.name in ("tiny", "odd-144") else []):
-        if backend == "amx":
-            monkeypatch.setenv("ROT_AMX_EMULATE", "1")
+    for backend in bf16_backends(case, monkeypatch, case.name in ("tiny", "odd-144")):
         for j, (got, want) in enumerate(zip(planes("--backend", backend), exact)):
             ours = relative(got.double(), want)
             cosine = torch.nn.functional.cosine_similarity(got.double(), want, dim=1).mean()

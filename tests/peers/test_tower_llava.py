@@ -9,6 +9,7 @@ import pytest
 
 import peer_torch  # (before transformers)
 import torch
+from peer_backends import bf16_backends
 from PIL import Image
 from safetensors.torch import load_file
 from test_tower import per_token, relative, write_image
@@ -94,16 +95,11 @@ def test_f32_equals_float64(case):
     assert worst <= 1e-4
 
 
-def test_bf16_is_as_near_as_transformers(case):
+def test_bf16_is_as_near_as_transformers(case, monkeypatch):
     theirs = relative(features(torch_model(case.checkpoint, torch.bfloat16), case.views, case.sizes), case.exact)
-    for backend in ("onednn", "ref"):
+    for backend in bf16_backends(case, monkeypatch, case.name == "llava-tiny"):
         if backend == "ref" and case.name != "llava-tiny":
             continue  # slow
-        if backend == "onednn":
-            done = case.rotoscope("encode", "-m", case.checkpoint, case.images[-1], "-o", case.folder / "probe.safetensors",
-                                  "--backend", "onednn", check=False)
-            if done.returncode == 2 and b"onednn" in done.stderr:
-                continue  # this machine or this build lacks it
         got = case.tokens("--backend", backend).double()
         cosine = torch.nn.functional.cosine_similarity(got, case.exact, dim=1)
         ours = relative(got, case.exact)
