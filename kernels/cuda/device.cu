@@ -399,7 +399,7 @@ static cublasStatus_t ask(rot_cuda_device *d, const matmul *m, int n,
 {
     const size_t workspace = WORKSPACE;
     const uint32_t no_reduction = CUBLASLT_REDUCTION_SCHEME_NONE; // k is summed in one order
-    const uint32_t at = 128;                                      // a chunk's first row
+    const uint32_t at = 32;                                       // a chunk's first row
     const struct {
         cublasLtMatmulPreferenceAttributes_t which;
         const void *value;

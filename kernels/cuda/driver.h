@@ -93,7 +93,7 @@ typedef struct rot_cuda_driver {
 
     // The n-th best way for this product, from 0 on: a function of the device, the library's
     // version and the product. ROT_ERR_UNSUPPORTED: there is none. `accepts`: whether a choice made
-    // for other rows does. in and out lie at 128 bytes, weight and bias at 256.
+    // for other rows does. in and out lie at 32 bytes, weight and bias at 256.
     int (*choose)(rot_cuda_device *device, const rot_cuda_product *product, int n,
                   rot_cuda_choice *out, rot_err *err);
     bool (*accepts)(rot_cuda_device *device, const rot_cuda_product *product,
