@@ -216,7 +216,7 @@ static void show_progress(const run *r, const tally *t, double rate)
 
 static int save(run *r, rot_err *err)
 {
-    if (r->log >= 0) fsync(r->log);
+    if (r->log >= 0 && fsync(r->log) < 0) return rot_err_errno(err, errno, "sync", "train.jsonl");
     ROT_TRY(rot_checkpoint_save(r->config->out, r->method, r->optimizer, &r->state, r->config_text,
                                 r->config->keep, err));
     r->saved_step = (int64_t)r->state.step;

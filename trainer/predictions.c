@@ -40,6 +40,7 @@ static int add_tensors(rot_sha256 *hash, const char *path, rot_err *err)
         rot_sha256_u64(hash, t->type);
         rot_xxh128_bytes(t->data, t->n_bytes, bytes);
         rot_sha256_add(hash, bytes, sizeof bytes);
+        rot_tensor_drop(t);
     }
     rot_safetensors_close(&file);
     return 0;
