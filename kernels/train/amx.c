@@ -39,7 +39,7 @@ static void multiply(const amx *t, const rot_train_amx_product *p, uint32_t *spa
     int threads = t->host.base.threads;
     size_t n_panels = rot_panels(p->n);
     size_t chunks = (p->m + ROT_TRAIN_AMX_ROWS - 1) / ROT_TRAIN_AMX_ROWS;
-    size_t rows = (blocks(p->m) + chunks - 1) / chunks * BLOCK; // chunks alike
+    size_t rows = (blocks(p->m) + chunks - 1) / chunks * BLOCK;  // chunks alike
     size_t pieces = (4 * (size_t)threads + chunks - 1) / chunks; // about four tasks a thread
     size_t group = (n_panels + pieces - 1) / pieces;
     if (group > GROUP) group = GROUP;
@@ -104,8 +104,8 @@ static void left_turned(const rot_train *train, size_t rows, size_t m, const flo
 {
     int parts = parts_of(train);
     size_t k_blocks = blocks(rows), each = (size_t)parts * ROT_PART_WORDS;
-#pragma omp parallel for collapse(2) schedule(static) num_threads(train->threads)                  \
-    if (rows * m > 32768)
+#pragma omp parallel for collapse(2) schedule(static)                                              \
+    num_threads(train->threads) if (rows * m > 32768)
     for (size_t k = 0; k < k_blocks; k++)
         for (size_t i = 0; i < m; i += 16)
             rot_parts_columns(parts, x + k * BLOCK * stride + i, stride,
@@ -120,9 +120,9 @@ static int outer(rot_train *train, size_t rows, size_t m, size_t n, const float 
     if (!rows) return 0;
     size_t panel = rot_panel_stride(train, rows), left_n = left_words(train, m, rows);
     size_t right_n = rot_panels(n) * panel;
-    uint32_t *space = rot_train_space(
-        (rot_train_host *)train,
-        (left_n + right_n + (size_t)train->threads * ROT_TRAIN_AMX_SPACE) * 4, err);
+    uint32_t *space =
+        rot_train_space((rot_train_host *)train,
+                        (left_n + right_n + (size_t)train->threads * ROT_TRAIN_AMX_SPACE) * 4, err);
     if (!space) return ROT_ERR_NO_MEMORY;
     uint32_t *right = space + left_n;
     left_turned(train, rows, m, a, a_stride, space);

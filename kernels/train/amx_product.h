@@ -14,9 +14,9 @@ enum {
     BLOCK = 32,
     HALF = 16,
     PART = ROT_PART_WORDS,
-    TILE = 256,       // words
-    B_STEP = 32 * 4,  // bytes from pair to pair of a panel
-    FEW = 2           // blocks whose parts stay in the first-level cache
+    TILE = 256,      // words
+    B_STEP = 32 * 4, // bytes from pair to pair of a panel
+    FEW = 2          // blocks whose parts stay in the first-level cache
 };
 
 // One block of rows, one chunk of a panel.
@@ -79,17 +79,17 @@ ROT_AVX512_INLINE void multiply(int parts, bool two, rot_tiles *tiles, const ste
         }
         LOAD_A(2);
         LOAD_B(0);
-        DOTS
+        DOTS;
         LOAD_A(1);
-        DOTS
+        DOTS;
         LOAD_B(1);
-        DOTS
+        DOTS;
         LOAD_A(0);
-        DOTS
+        DOTS;
         LOAD_B(2);
-        DOTS
+        DOTS;
         LOAD_B(0);
-        DOTS
+        DOTS;
     }
 }
 

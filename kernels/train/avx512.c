@@ -96,8 +96,9 @@ static int linear(rot_train *train, const rot_train_weight *w, size_t rows, cons
     size_t k = rot_panel_units(train, w->n_in);
     uint32_t *space = rot_train_space((rot_train_host *)train, (rows * k + 16) * 4, err);
     if (!space) return ROT_ERR_NO_MEMORY;
-    product p = {rows, w->n_out, k, left(train, rows, w->n_in, x, x_stride, space), k, 1,
-                 w->forward, rot_panel_stride(train, w->n_in), bias, y, y_stride, add};
+    product p = {rows, w->n_out, k,          left(train, rows, w->n_in, x, x_stride, space),
+                 k,    1,        w->forward, rot_panel_stride(train, w->n_in),
+                 bias, y,        y_stride,   add};
     multiply(train, &p);
     return 0;
 }
@@ -109,8 +110,9 @@ static int linear_back(rot_train *train, rot_train_weight *w, size_t rows, const
     ROT_TRY(rot_panels_backward(train, w, err));
     uint32_t *space = rot_train_space((rot_train_host *)train, (rows * k + 16) * 4, err);
     if (!space) return ROT_ERR_NO_MEMORY;
-    product p = {rows, w->n_in, k, left(train, rows, w->n_out, dy, dy_stride, space), k, 1,
-                 w->backward, rot_panel_stride(train, w->n_out), NULL, dx, dx_stride, add};
+    product p = {rows, w->n_in, k,           left(train, rows, w->n_out, dy, dy_stride, space),
+                 k,    1,       w->backward, rot_panel_stride(train, w->n_out),
+                 NULL, dx,      dx_stride,   add};
     multiply(train, &p);
     return 0;
 }
@@ -125,8 +127,8 @@ static int outer(rot_train *train, size_t rows, size_t m, size_t n, const float 
     if (!space) return ROT_ERR_NO_MEMORY;
     rot_panels_pack_blocks(train, rows, m, a, a_stride, BLOCK, space, k * BLOCK);
     rot_panels_pack_blocks(train, rows, n, b, b_stride, COLUMNS, space + left_units, k * COLUMNS);
-    product p = {m, n, k, space, 1, BLOCK, space + left_units, k * COLUMNS, NULL, dw, dw_stride,
-                 true};
+    product p = {m,           n,    k,  space,     1,   BLOCK, space + left_units,
+                 k * COLUMNS, NULL, dw, dw_stride, true};
     multiply(train, &p);
     return 0;
 }

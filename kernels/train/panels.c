@@ -84,7 +84,7 @@ static uint32_t *new_panels(const rot_train *train, size_t n, size_t k, rot_err 
 }
 
 int rot_panels_weight_new(rot_train *train, size_t n_out, size_t n_in, rot_train_weight **out,
-                      rot_err *err)
+                          rot_err *err)
 {
     *out = NULL;
     rot_train_weight *w = rot_calloc(1, sizeof *w);
@@ -112,8 +112,7 @@ static void set_row(const rot_train *train, rot_train_weight *w, size_t row, con
                     size_t step)
 {
     size_t n_units = rot_panel_units(train, w->n_in);
-    uint32_t *out =
-        w->forward + row / COLUMNS * rot_panel_stride(train, w->n_in) + row % COLUMNS;
+    uint32_t *out = w->forward + row / COLUMNS * rot_panel_stride(train, w->n_in) + row % COLUMNS;
     for (size_t p = 0; p < n_units; p++) {
         if (in_pairs(train)) {
             float second = 2 * p + 1 < w->n_in ? values[(2 * p + 1) * step] : 0;
@@ -124,7 +123,7 @@ static void set_row(const rot_train *train, rot_train_weight *w, size_t row, con
 }
 
 int rot_panels_weight_set(rot_train *train, rot_train_weight *w, size_t first, size_t n,
-                      const float *values, size_t stride, bool transposed, rot_err *err)
+                          const float *values, size_t stride, bool transposed, rot_err *err)
 {
     if (first == 0 && n == w->n_out) {
         ROT_TRY(pack(train, values, stride, n, w->n_in, !transposed, w->forward, err));
