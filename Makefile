@@ -57,6 +57,9 @@ ifneq ($(NVCC),)
 CUBLAS_DIR ?= $(firstword $(foreach d,$(patsubst %/bin/nvcc,%,$(shell readlink -f "$(NVCC)")) /usr/local/cuda \
               $(wildcard $(VENV)/lib/python3*/site-packages/nvidia/cu13),$(if $(wildcard $(d)/include/cublasLt.h),$(d))))
 endif
+# Where the library looks for it: beside itself and in a package beside; where it was, from itself, and if
+# make can say it (no blank in the path) from the root.
+CUBLAS_PATHS = $$ORIGIN:$$ORIGIN/../nvidia/cu13/lib$(foreach d,$(shell realpath -m --relative-to='$(BUILD)' '$(CUBLAS_DIR)'),:$$ORIGIN/$(d)/lib64:$$ORIGIN/$(d)/lib)$(if $(word 2,$(CURDIR)),,:$(abspath $(CUBLAS_DIR))/lib64:$(abspath $(CUBLAS_DIR))/lib)
 CUDA_MISSING := $(if $(NVCC),$(if $(CUBLAS_DIR),,cublasLt.h (the toolkit's, or tools/install-cublas $(VENV), or \
                 CUBLAS_DIR=)),nvcc (CUDA toolkit 13))
 CUDA_LIB := $(if $(CUDA_MISSING),,$(BUILD)/librotoscope_cuda.so)
@@ -108,7 +111,7 @@ $(BUILD)/librotoscope_cuda.so: kernels/cuda/device.cu $(wildcard kernels/cuda/*.
 	@mkdir -p $(@D)
 	@echo "  nvcc $<"; "$(NVCC)" $(CUDA_FLAGS) -I"$(CUBLAS_DIR)/include" -shared -o $@ $< \
 	  -L"$(CUBLAS_DIR)/lib64" -L"$(CUBLAS_DIR)/lib" -l:libcublasLt.so.13 \
-	  -Xlinker -rpath,'$$ORIGIN:$$ORIGIN/../nvidia/cu13/lib:$(abspath $(CUBLAS_DIR))/lib64:$(abspath $(CUBLAS_DIR))/lib'
+	  -Xlinker -rpath,'$(CUBLAS_PATHS)'
 
 define module_archive
 $(BUILD)/lib/$(1).a: $$(call objects,$(1))
