@@ -57,9 +57,6 @@ ifneq ($(NVCC),)
 CUBLAS_DIR ?= $(firstword $(foreach d,$(patsubst %/bin/nvcc,%,$(shell readlink -f "$(NVCC)")) /usr/local/cuda \
               $(wildcard $(VENV)/lib/python3*/site-packages/nvidia/cu13),$(if $(wildcard $(d)/include/cublasLt.h),$(d))))
 endif
-# Where the library looks for it: beside itself and in a package beside; where it was, from itself, and if
-# make can say it (no blank in the path) from the root.
-CUBLAS_PATHS = $$ORIGIN:$$ORIGIN/../nvidia/cu13/lib$(foreach d,$(shell realpath -m --relative-to='$(BUILD)' '$(CUBLAS_DIR)'),:$$ORIGIN/$(d)/lib64:$$ORIGIN/$(d)/lib)$(if $(word 2,$(CURDIR)),,:$(abspath $(CUBLAS_DIR))/lib64:$(abspath $(CUBLAS_DIR))/lib)
 CUDA_MISSING := $(if $(NVCC),$(if $(CUBLAS_DIR),,cublasLt.h (the toolkit's, or tools/install-cublas $(VENV), or \
                 CUBLAS_DIR=)),nvcc (CUDA toolkit 13))
 CUDA_LIB := $(if $(CUDA_MISSING),,$(BUILD)/librotoscope_cuda.so)
@@ -105,13 +102,14 @@ ifneq ($(CUDA_MISSING),)
 	@echo "rotoscope: not built for CUDA, for lack of $(strip $(CUDA_MISSING))" >&2; $(if $(CUDA),exit 1)
 endif
 
-# The libraries of a PyPI package have no name without a version: -l:. Where a wheel is installed, they lie in
+# The libraries of a PyPI package have no name without a version: -l:. nvcc cuts a path with blanks in -rpath. Where a wheel is installed, they lie in
 # nvidia/cu13 beside it.
 $(BUILD)/librotoscope_cuda.so: kernels/cuda/device.cu $(wildcard kernels/cuda/*.h) include/rotoscope/error.h
 	@mkdir -p $(@D)
-	@echo "  nvcc $<"; "$(NVCC)" $(CUDA_FLAGS) -I"$(CUBLAS_DIR)/include" -shared -o $@ $< \
-	  -L"$(CUBLAS_DIR)/lib64" -L"$(CUBLAS_DIR)/lib" -l:libcublasLt.so.13 \
-	  -Xlinker -rpath,'$(CUBLAS_PATHS)'
+	@echo "  nvcc $<"; at=$$(realpath -m "$(CUBLAS_DIR)"); \
+	  LD_RUN_PATH="\$$ORIGIN:\$$ORIGIN/../nvidia/cu13/lib:$$at/lib64:$$at/lib" \
+	  "$(NVCC)" $(CUDA_FLAGS) -I"$(CUBLAS_DIR)/include" -shared -o $@ $< \
+	  -L"$(CUBLAS_DIR)/lib64" -L"$(CUBLAS_DIR)/lib" -l:libcublasLt.so.13
 
 define module_archive
 $(BUILD)/lib/$(1).a: $$(call objects,$(1))
