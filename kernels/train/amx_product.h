@@ -32,6 +32,7 @@ typedef struct step {
     float *edge;       // (32, 32)
     const float *next; // rows of c that the next loads or stores of sums go to, next_rows of them
     size_t next_rows;
+    bool stream; // b is read once: what lies AHEAD of it is fetched
 } step;
 
 // The parts of both factors that a dot multiplies: every pair but the least three, and the largest
@@ -59,6 +60,16 @@ ROT_AVX512_INLINE void fetch_rows(const step *s, size_t row, size_t n)
     }
 }
 
+// The block of b that lies AHEAD of block k, a line of each of four pages in turn: the processor's own
+// prefetch follows each page, and so has four times as long to come before us.
+ROT_AVX512_INLINE void fetch_panel(const uint32_t *b, size_t k)
+{
+    enum { AHEAD = 256, LINES = 32 }; // lines: four pages; of a block
+    const char *at = (const char *)b + AHEAD * 64;
+    for (size_t i = k * LINES; i < (k + 1) * LINES; i++)
+        _mm_prefetch(at + (i / AHEAD * AHEAD + i % 4 * 64 + i % AHEAD / 4) * 64, _MM_HINT_T1);
+}
+
 // `parts` and `two` are literals.
 ROT_AVX512_INLINE void multiply(int parts, bool two, rot_tiles *tiles, const step *s)
 {
@@ -67,6 +78,7 @@ ROT_AVX512_INLINE void multiply(int parts, bool two, rot_tiles *tiles, const ste
     for (size_t k = 0; k < s->k_blocks; k++, a += parts * PART, b += parts * PART) {
         fetch_rows(s, k * (parts == 1 ? 2 : 8), parts == 1 ? 2 : 8);
         if (parts == 1) {
+            if (s->stream) fetch_panel(s->b, k);
             LOAD_A(0);
             LOAD_B(0);
             DOTS
@@ -157,6 +169,7 @@ ROT_AVX512_INLINE void run_chunk(int parts, rot_tiles *tiles, const rot_train_am
               .ldc = p->ldc,
               .bias = p->bias && !from ? p->bias + column : NULL,
               .add = p->add || from,
+              .stream = last - row <= BLOCK,
               .edge = (float *)space};
     if (parts > 1 && last - row <= BLOCK)
         s.floats = (const float *)b;
