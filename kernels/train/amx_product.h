@@ -60,8 +60,8 @@ ROT_AVX512_INLINE void fetch_rows(const step *s, size_t row, size_t n)
     }
 }
 
-// The block of b that lies AHEAD of block k, a line of each of four pages in turn: the processor's own
-// prefetch follows each page, and so has four times as long to come before us.
+// The block of b that lies AHEAD of block k, a line of each of four pages in turn: the processor's
+// own prefetch follows each page, and so has four times as long to come before us.
 ROT_AVX512_INLINE void fetch_panel(const uint32_t *b, size_t k)
 {
     enum { AHEAD = 256, LINES = 32 }; // lines: four pages; of a block
