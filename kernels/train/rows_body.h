@@ -219,6 +219,21 @@ FN void dropout(size_t n, uint64_t key, uint32_t limit, float factor, const floa
     }
 }
 
+// Values by chance, 64 columns in one walk over the keys, whose rows are far apart; returns how many
+// columns that are.
+ROT_INLINE size_t mix_wide(const rot_train_keys *keys, const float *scores, float inv, float *out)
+{
+    size_t i = 0;
+    for (; i + 64 <= keys->head_dim; i += 64) {
+        rot_v16f o[4] = {{0}};
+        for (size_t j = 0; j < keys->n; j++)
+            for (size_t c = 0; c < 4; c++)
+                o[c] += scores[j] * rot_vload(keys->v + j * keys->stride + i + 16 * c);
+        for (size_t c = 0; c < 4; c++) rot_vstore(out + i + 16 * c, o[c] * inv);
+    }
+    return i;
+}
+
 FN float attend(const rot_train_keys *keys, const float *q, float *scores, float *out)
 {
     size_t d = keys->head_dim;
@@ -228,8 +243,9 @@ FN float attend(const rot_train_keys *keys, const float *q, float *scores, float
     float inv = 1.0f / sum;
     const rot_train_mask *w = &keys->mask;
     if (w->limit) dropout(keys->n, w->key, w->limit, w->factor, scores, false, scores);
-    EACH(d)
-    {
+    size_t done = mix_wide(keys, scores, inv, out);
+    for (size_t i = done; i < d; i += 16) {
+        size_t m = d - i < 16 ? d - i : 16;
         rot_v16f o = {0};
         for (size_t j = 0; j < keys->n; j++)
             o += scores[j] * load(keys->v + j * keys->stride + i, m);
