@@ -35,7 +35,7 @@ enum { ROT_HELD = 1, ROT_HELD_WARPS = 1 };
 #define ROT_EACH_LANE(l) ROT_EACH(ROT_WARP, l)
 #define ROT_EACH(n, i)                                                                             \
     for (int i = rot_backwards ? (n)-1 : 0; i >= 0 && i < (n); i += rot_backwards ? -1 : 1)
-static _Thread_local int rot_backwards;
+static int rot_backwards; // set between launches
 #define ROT_AT(l) (l)
 enum { ROT_HELD = ROT_WARP, ROT_HELD_WARPS = ROT_MAX_WARPS };
 #endif

@@ -123,7 +123,6 @@ static inline long fake_attention(rot_block b, const rot_cuda_launch *l)
 
 static inline long fake_block(rot_block b, const rot_cuda_launch *l)
 {
-    rot_backwards = fake_log.backwards;
     switch (l->kernel) {
     case ROT_CUDA_NORM: rot_cuda_norm(b, &l->args.norm); break;
     case ROT_CUDA_EPILOGUE: rot_cuda_epilogue(b, &l->args.epilogue); break;
@@ -144,6 +143,7 @@ static inline void fake_launch(const rot_cuda_launch *l)
 {
     const uint32_t n = l->grid_x * l->grid_y;
     long faults = 0;
+    rot_backwards = fake_log.backwards;
 #pragma omp parallel for schedule(dynamic, 1) reduction(+ : faults)
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t at = fake_log.backwards ? n - 1 - i : i;
