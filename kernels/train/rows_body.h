@@ -219,8 +219,8 @@ FN void dropout(size_t n, uint64_t key, uint32_t limit, float factor, const floa
     }
 }
 
-// Values by chance, 64 columns in one walk over the keys, whose rows are far apart; returns how many
-// columns that are.
+// Values by chance, 64 columns in one walk over the keys, whose rows are far apart; returns how
+// many columns that are.
 ROT_INLINE size_t mix_wide(const rot_train_keys *keys, const float *scores, float inv, float *out)
 {
     size_t i = 0;
