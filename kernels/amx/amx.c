@@ -429,28 +429,21 @@ static void rope_split(rot_backend *backend, const rot_segments *segments, rot_h
     size_t dim = (size_t)shape.head_dim, half = dim / 2, heads = (size_t)shape.heads,
            width = heads * dim;
     rot_buffer *parts[] = {q, k, v};
-    bool lines = dim % 64 == 0 && ((const amx_buffer *)qkv)->packed_width == 3 * width;
     for (int p = 0; p < 3; p++) ((amx_buffer *)parts[p])->packed_width = 0;
 #pragma omp parallel num_threads(backend->threads)
     for (int s = 0; s < segments->n; s++) {
         size_t start = (size_t)segments->starts[s], n = (size_t)segments->starts[s + 1] - start;
-        const rot_amx_rope rope = {qkv->data, cosines->data, sines->data, heads,  dim,
-                                   n * dim,   q->data,       k->data,     v->data};
 #pragma omp for schedule(dynamic, 16) nowait
         for (size_t i = 0; i < n; i++) {
-            size_t to = (start * heads + i) * dim;
-            if (lines) {
-                a->kernels->rope(&rope, start + i, to);
-                continue;
-            }
             uint16_t *row = thread_row(a, 3 * width);
             get(qkv, (start + i) * 3 * width, 3 * width, row);
-            const float *c = rope.cosines + (start + i) * half,
-                        *sn = rope.sines + (start + i) * half;
-            for (size_t h = 0; h < heads; h++, to += n * dim) {
-                rot_avx512_rope_row(row + h * dim, c, sn, half, rope.q + to);
-                rot_avx512_rope_row(row + width + h * dim, c, sn, half, rope.k + to);
-                memcpy(rope.v + to, row + 2 * width + h * dim, dim * sizeof(uint16_t));
+            const float *c = (const float *)cosines->data + (start + i) * half;
+            const float *sn = (const float *)sines->data + (start + i) * half;
+            for (size_t h = 0; h < heads; h++) {
+                size_t to = (start * heads + h * n + i) * dim;
+                rot_avx512_rope_row(row + h * dim, c, sn, half, (uint16_t *)q->data + to);
+                rot_avx512_rope_row(row + width + h * dim, c, sn, half, (uint16_t *)k->data + to);
+                memcpy((uint16_t *)v->data + to, row + 2 * width + h * dim, dim * sizeof(uint16_t));
             }
         }
     }
@@ -478,8 +471,8 @@ static int linear_split(rot_backend *backend, const rot_linear *l, const rot_buf
         for (size_t i = start; i < end; i++)
             to[i] = (start * heads + i - start) * dim, step[i] = (end - start) * dim;
     }
-    const rot_amx_split split = {
-        {NULL, cosines->data, sines->data, heads, dim, 0, q->data, k->data, v->data}, to, step};
+    const rot_amx_split split = {cosines->data, sines->data, heads, q->data,
+                                 k->data,       v->data,     to,    step};
     return multiply(a, l, rows, in, &split, NULL, err);
 }
 

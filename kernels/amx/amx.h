@@ -41,19 +41,12 @@ void rot_amx_pack_rows(const uint16_t *b, size_t columns, size_t k, uint16_t *pa
 // The same of b (k, columns).
 void rot_amx_pack_columns(const uint16_t *b, size_t k, size_t columns, uint16_t *packed);
 
-// qkv packed (rows, 3 heads dim), dim a multiple of 64; tables (rows, dim / 2); q, k, v plain, from
-// head to head `step` elements.
-typedef struct rot_amx_rope {
-    const uint16_t *qkv;
-    const float *cosines, *sines;
-    size_t heads, dim, step;
-    uint16_t *q, *k, *v;
-} rot_amx_rope;
-
 // Where a product's rows of [q | k | v] go, heads of 64: element of a row's first head, and the
-// step to its next one.
+// step to its next one. Tables (rows, 32).
 typedef struct rot_amx_split {
-    rot_amx_rope rope;
+    const float *cosines, *sines;
+    size_t heads;
+    uint16_t *q, *k, *v;
     const size_t *to, *step; // (rows)
 } rot_amx_split;
 
@@ -106,7 +99,6 @@ typedef struct rot_amx_kernels {
     void (*linear)(const rot_amx_task *task);
     void (*attention)(const rot_amx_head *head);
     void (*norm)(const rot_amx_norm *norm, size_t row);
-    void (*rope)(const rot_amx_rope *rope, size_t row, size_t to); // to: element of the first head
 } rot_amx_kernels;
 
 extern const rot_amx_kernels rot_amx_real, rot_amx_emulated;

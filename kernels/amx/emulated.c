@@ -9,8 +9,7 @@
 #include "kernels/amx/attention.h"
 #include "kernels/amx/product.h"
 
-const rot_amx_kernels rot_amx_emulated = {"emulated", linear_task, attention_head, norm_row,
-                                          rope_row};
+const rot_amx_kernels rot_amx_emulated = {"emulated", linear_task, attention_head, norm_row};
 
 #endif
 typedef int rot_amx_emulated_unit; // elsewhere the file is not empty

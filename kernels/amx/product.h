@@ -94,15 +94,15 @@ ROT_AVX512_INLINE void add_row(float *out, size_t width, size_t left, __m512 y0,
 ROT_AVX512_INLINE void split_row(const rot_amx_task *t, size_t row, size_t column, const __m512 *y)
 {
     const rot_amx_split *s = t->split;
-    size_t head = (t->column + column) / 2, heads = s->rope.heads;
-    uint16_t *part = s->rope.q;
-    if (head >= heads) head -= heads, part = s->rope.k;
-    if (head >= heads) head -= heads, part = s->rope.v;
+    size_t head = (t->column + column) / 2, heads = s->heads;
+    uint16_t *part = s->q;
+    if (head >= heads) head -= heads, part = s->k;
+    if (head >= heads) head -= heads, part = s->v;
     row += t->row;
     uint16_t *to = part + s->to[row] + head * s->step[row];
     __m512i first = rot_tile_round(y[0], y[1]), second = rot_tile_round(y[2], y[3]);
-    if (part != s->rope.v) {
-        rotate(first, second, s->rope.cosines + row * 32, s->rope.sines + row * 32, to, to + 32);
+    if (part != s->v) {
+        rotate(first, second, s->cosines + row * 32, s->sines + row * 32, to, to + 32);
         return;
     }
     _mm512_storeu_si512(to, first);

@@ -20,7 +20,7 @@ size_t rot_amx_head_bytes(size_t n, size_t dim)
     return lay_out(NULL, n, dim, &s);
 }
 
-const rot_amx_kernels rot_amx_real = {"amx_bf16", linear_task, attention_head, norm_row, rope_row};
+const rot_amx_kernels rot_amx_real = {"amx_bf16", linear_task, attention_head, norm_row};
 
 #endif
 typedef int rot_amx_real_unit; // elsewhere the file is not empty

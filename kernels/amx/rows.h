@@ -98,23 +98,3 @@ ROT_AVX512_INLINE void rotate(__m512i x, __m512i y, const float *cosines, const 
     _mm512_storeu_si512(first, rot_tile_round(turned[0][0], turned[0][1]));
     _mm512_storeu_si512(second, rot_tile_round(turned[1][0], turned[1][1]));
 }
-
-ROT_AVX512_TARGET static void rope_row(const rot_amx_rope *r, size_t row, size_t to)
-{
-    size_t half = r->dim / 2, blocks = r->dim / 32, width = r->heads * r->dim;
-    const uint16_t *from = r->qkv + rot_amx_at(3 * width, row, 0);
-    const float *cosines = r->cosines + row * half, *sines = r->sines + row * half;
-    for (size_t h = 0; h < r->heads; h++, from += blocks * ROT_AMX_ELEMS, to += r->step) {
-        const uint16_t *q = from, *k = q + r->heads * blocks * ROT_AMX_ELEMS,
-                       *v = k + r->heads * blocks * ROT_AMX_ELEMS;
-        for (size_t i = 0; i < half; i += 32) {
-            size_t x = i * 32, y = (half + i) * 32; // of a line: 32 columns are 1024 elements
-            rotate(_mm512_load_si512(q + x), _mm512_load_si512(q + y), cosines + i, sines + i,
-                   r->q + to + i, r->q + to + half + i);
-            rotate(_mm512_load_si512(k + x), _mm512_load_si512(k + y), cosines + i, sines + i,
-                   r->k + to + i, r->k + to + half + i);
-            _mm512_storeu_si512(r->v + to + i, _mm512_load_si512(v + x));
-            _mm512_storeu_si512(r->v + to + half + i, _mm512_load_si512(v + y));
-        }
-    }
-}
