@@ -6,14 +6,6 @@
 #define AVX512 ROT_AVX512_TARGET
 #define AVX512_INLINE ROT_AVX512_INLINE
 
-// Sums run in four chains of sixteen, so that they wait for memory and not for each other; the rest
-// of a row joins the first.
-AVX512_INLINE float sum_of(const __m512 *sums)
-{
-    return _mm512_reduce_add_ps(
-        _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
-}
-
 AVX512_INLINE __m512 normed(__m512 x, __m512 mean, __m512 scale, __m512 gamma, __m512 beta)
 {
     __m512 y = _mm512_mul_ps(_mm512_sub_ps(x, mean), scale);
@@ -32,7 +24,7 @@ AVX512 void rot_avx512_layer_norm_row(const float *x, size_t width, float eps, c
             sums[c] = _mm512_add_ps(sums[c], _mm512_loadu_ps(x + i + 16 * c));
     for (; i < width; i += 16)
         sums[0] = _mm512_add_ps(sums[0], _mm512_maskz_loadu_ps(rot_avx512_lanes(i, width), x + i));
-    __m512 mean = _mm512_set1_ps(sum_of(sums) / (float)width);
+    __m512 mean = _mm512_set1_ps(rot_avx512_sum_of(sums) / (float)width);
     for (int c = 0; c < 4; c++) sums[c] = _mm512_setzero_ps();
     for (i = 0; i < whole; i += STEP)
         for (int c = 0; c < 4; c++) {
@@ -44,7 +36,7 @@ AVX512 void rot_avx512_layer_norm_row(const float *x, size_t width, float eps, c
         __m512 d = _mm512_maskz_sub_ps(m, _mm512_maskz_loadu_ps(m, x + i), mean);
         sums[0] = _mm512_fmadd_ps(d, d, sums[0]);
     }
-    float variance = sum_of(sums) / (float)width;
+    float variance = rot_avx512_sum_of(sums) / (float)width;
     __m512 scale = _mm512_set1_ps(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(variance + eps))));
     for (i = 0; i < width; i += 16) {
         __mmask16 m = rot_avx512_lanes(i, width);

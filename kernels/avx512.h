@@ -49,6 +49,13 @@ ROT_AVX512_INLINE __m512i rot_avx512_upper_bf16(__m512 x)
     return _mm512_and_si512(r, _mm512_set1_epi32((int)0xffff0000u));
 }
 
+// Of four chains of sums, which do not wait for each other.
+ROT_AVX512_INLINE float rot_avx512_sum_of(const __m512 *sums)
+{
+    return _mm512_reduce_add_ps(
+        _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
+}
+
 ROT_AVX512_INLINE __m256i rot_avx512_to_bf16(__m512 x)
 {
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rot_avx512_upper_bf16(x), 16));

@@ -37,8 +37,7 @@ ROT_AVX512_INLINE float sum_squares(const float *x, size_t width, __m512 mean)
         __m512 d = _mm512_maskz_sub_ps(m, _mm512_maskz_loadu_ps(m, x + i), mean);
         s[0] = _mm512_fmadd_ps(d, d, s[0]);
     }
-    return _mm512_reduce_add_ps(
-        _mm512_add_ps(_mm512_add_ps(s[0], s[1]), _mm512_add_ps(s[2], s[3])));
+    return rot_avx512_sum_of(s);
 }
 
 ROT_AVX512_INLINE float sum_row(const float *x, size_t width)
@@ -50,8 +49,7 @@ ROT_AVX512_INLINE float sum_row(const float *x, size_t width)
         for (size_t c = 0; c < 4; c++) s[c] = _mm512_add_ps(s[c], _mm512_loadu_ps(x + i + 16 * c));
     for (; i < width; i += 16)
         s[0] = _mm512_add_ps(s[0], _mm512_maskz_loadu_ps(rot_avx512_lanes(i, width), x + i));
-    return _mm512_reduce_add_ps(
-        _mm512_add_ps(_mm512_add_ps(s[0], s[1]), _mm512_add_ps(s[2], s[3])));
+    return rot_avx512_sum_of(s);
 }
 
 // Sixteen columns; beta NULL: RMSNorm.

@@ -141,15 +141,10 @@ static int open_with(rot_train_amx_run *run, const char *identity, const rot_cpu
                      rot_train **out, rot_err *err)
 {
     rot_train_ops ops;
-    rot_train_host_ops(&ops);
-    ops.weight_new = rot_panels_weight_new;
-    ops.weight_free = rot_panels_weight_free;
-    ops.weight_set = rot_panels_weight_set;
+    rot_panels_ops(&ops);
     ops.linear = linear;
     ops.linear_back = linear_back;
     ops.outer = outer;
-    ops.attention = rot_train_blocks_forward;
-    ops.attention_back = rot_train_blocks_backward;
     ROT_TRY(rot_train_host_new(sizeof(amx), cpu, &rot_train_rows_avx512, &ops, identity, out, err));
     ((amx *)*out)->run = run;
     return 0;

@@ -140,15 +140,10 @@ int rot_train_avx512_open(const rot_cpu *cpu, rot_precision precision, rot_train
         ROT_FAIL(err, ROT_ERR_UNSUPPORTED, "avx512: this processor (%s) lacks AVX-512%s", cpu->name,
                  cpu->avx512 ? "'s bfloat16" : "");
     rot_train_ops ops;
-    rot_train_host_ops(&ops);
-    ops.weight_new = rot_panels_weight_new;
-    ops.weight_free = rot_panels_weight_free;
-    ops.weight_set = rot_panels_weight_set;
+    rot_panels_ops(&ops);
     ops.linear = linear;
     ops.linear_back = linear_back;
     ops.outer = outer;
-    ops.attention = rot_train_blocks_forward;
-    ops.attention_back = rot_train_blocks_backward;
     return rot_train_host_new(sizeof(rot_train_host), cpu, &rot_train_rows_avx512, &ops, "avx512",
                               out, err);
 }

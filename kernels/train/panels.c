@@ -83,8 +83,8 @@ static uint32_t *new_panels(const rot_train *train, size_t n, size_t k, rot_err 
                           err);
 }
 
-int rot_panels_weight_new(rot_train *train, size_t n_out, size_t n_in, rot_train_weight **out,
-                          rot_err *err)
+static int weight_new(rot_train *train, size_t n_out, size_t n_in, rot_train_weight **out,
+                      rot_err *err)
 {
     *out = NULL;
     rot_train_weight *w = rot_calloc(1, sizeof *w);
@@ -98,7 +98,7 @@ int rot_panels_weight_new(rot_train *train, size_t n_out, size_t n_in, rot_train
     return 0;
 }
 
-void rot_panels_weight_free(rot_train *train, rot_train_weight *weight)
+static void weight_free(rot_train *train, rot_train_weight *weight)
 {
     (void)train;
     if (!weight) return;
@@ -122,8 +122,8 @@ static void set_row(const rot_train *train, rot_train_weight *w, size_t row, con
     }
 }
 
-int rot_panels_weight_set(rot_train *train, rot_train_weight *w, size_t first, size_t n,
-                          const float *values, size_t stride, bool transposed, rot_err *err)
+static int weight_set(rot_train *train, rot_train_weight *w, size_t first, size_t n,
+                      const float *values, size_t stride, bool transposed, rot_err *err)
 {
     if (first == 0 && n == w->n_out) {
         ROT_TRY(pack(train, values, stride, n, w->n_in, !transposed, w->forward, err));
@@ -190,6 +190,16 @@ void rot_panels_pack_blocks(const rot_train *train, size_t rows, size_t n, const
             memcpy(out + at / block * out_stride + p * block, first + at,
                    (n - at < block ? n - at : block) * sizeof *first);
     }
+}
+
+void rot_panels_ops(rot_train_ops *ops)
+{
+    rot_train_host_ops(ops);
+    ops->weight_new = weight_new;
+    ops->weight_free = weight_free;
+    ops->weight_set = weight_set;
+    ops->attention = rot_train_blocks_forward;
+    ops->attention_back = rot_train_blocks_backward;
 }
 
 #endif

@@ -19,12 +19,9 @@ size_t rot_panels(size_t n);                               // of n columns
 size_t rot_panel_units(const rot_train *train, size_t k);  // that k elements take
 size_t rot_panel_stride(const rot_train *train, size_t k); // 32-bit words from panel to panel
 
-// Operations of rot_train_ops.
-int rot_panels_weight_new(rot_train *train, size_t n_out, size_t n_in, rot_train_weight **out,
-                          rot_err *err);
-void rot_panels_weight_free(rot_train *train, rot_train_weight *weight);
-int rot_panels_weight_set(rot_train *train, rot_train_weight *weight, size_t first, size_t n,
-                          const float *values, size_t stride, bool transposed, rot_err *err);
+// The operations of a backend whose weights lie in panels, but for its products: linear,
+// linear_back, outer.
+void rot_panels_ops(rot_train_ops *ops);
 
 // Makes the panels of the backward if they are not there.
 int rot_panels_backward(rot_train *train, rot_train_weight *weight, rot_err *err);
