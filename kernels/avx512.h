@@ -91,6 +91,14 @@ ROT_AVX512_INLINE __m512 rot_avx512_exp2(__m512 x)
     return _mm512_scalef_ps(_mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
 }
 
+// The order in which lines are fetched ahead: one of each of four pages in turn. The processor's
+// own prefetch, which follows each page, then has four times as long to come before us: what is far
+// away takes 600 cycles.
+static inline size_t rot_avx512_line(size_t line)
+{
+    return line / 256 * 256 + line % 4 * 64 + line % 256 / 4;
+}
+
 #endif
 
 #endif

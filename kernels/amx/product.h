@@ -143,13 +143,6 @@ ROT_AVX512_INLINE bool can_finish(rot_epilogue kind, const progress *p)
     return (p->column + together(kind) - 1) * p->row_blocks + p->block < p->whole;
 }
 
-// Lines of four pages in turn: the processor's own prefetch, which follows each page, then has four
-// times as long to come before us. Weights come from memory that is 600 cycles away.
-ROT_AVX512_INLINE size_t in_turn(size_t line)
-{
-    return line / 256 * 256 + line % 4 * 64 + line % 256 / 4;
-}
-
 typedef struct step {
     const uint16_t *a, *b;
     size_t blocks; // of k
@@ -192,7 +185,7 @@ ROT_AVX512_INLINE void run_step(rot_epilogue kind, rot_tiles *tiles, const step 
         if (!k) ROT_ENTER(3, LOWER + 16);
         if (!k) p->whole += p->last;
         for (size_t i = 0; i < s->lines; i++)
-            _mm_prefetch(s->next + in_turn(line++) * 64, _MM_HINT_T1);
+            _mm_prefetch(s->next + rot_avx512_line(line++) * 64, _MM_HINT_T1);
         for (size_t i = 0; i < s->ahead_lines; i++, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T1);
         if (k % together(kind) == 0)
             for (size_t i = 0; i < s->rows && can_finish(kind, p); i++) finish_row(kind, p);

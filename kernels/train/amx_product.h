@@ -6,8 +6,8 @@
 // column and k alone.
 //
 // Loops from outside: chunks of k, whose part of the task's rows stays in the second-level cache;
-// panels; blocks of rows. Chunks are longer than the first-level cache would like: loads and stores
-// of sums cost more. Where one block of rows is all, k is one chunk.
+// panels; blocks of rows. While a chunk of a panel is multiplied the next one is fetched. Where
+// blocks of rows are few, k is one chunk.
 #include "kernels/train/amx.h"
 
 enum {
@@ -16,7 +16,9 @@ enum {
     PART = ROT_PART_WORDS,
     TILE = 256,      // words
     B_STEP = 32 * 4, // bytes from pair to pair of a panel
-    FEW = 2          // blocks whose parts stay in the first-level cache
+    FEW = 2,         // blocks whose parts stay in the first-level cache
+    LINES = 32,      // of a block
+    NEAR = 4096      // words that are fetched ahead where one block of rows is all
 };
 
 // One block of rows, one chunk of a panel.
@@ -32,17 +34,18 @@ typedef struct step {
     float *edge;       // (32, 32)
     const float *next; // rows of c that the next loads or stores of sums go to, next_rows of them
     size_t next_rows;
-    bool stream; // b is read once: what lies AHEAD of it is fetched
+    const uint32_t *ahead; // the next chunk of a panel: from `line` on `lines` lines per block of k
+    size_t line, lines;    // are fetched
 } step;
 
 // The parts of both factors that a dot multiplies: every pair but the least three, and the largest
 // last. `two`: of 16 rows each.
 #define LOAD_A(i)                                                                                  \
-    rot_tile_stream(tiles, 4, a + (i) * PART, ROT_TILE_BYTES);                                     \
-    if (two) rot_tile_stream(tiles, 5, a + (i) * PART + TILE, ROT_TILE_BYTES)
+    rot_tile_stream(tiles, 4, a + (i)*PART, ROT_TILE_BYTES);                                       \
+    if (two) rot_tile_stream(tiles, 5, a + (i)*PART + TILE, ROT_TILE_BYTES)
 #define LOAD_B(i)                                                                                  \
-    rot_tile_load(tiles, 6, b + (i) * PART, B_STEP);                                               \
-    rot_tile_load(tiles, 7, b + (i) * PART + HALF, B_STEP)
+    rot_tile_load(tiles, 6, b + (i)*PART, B_STEP);                                                 \
+    rot_tile_load(tiles, 7, b + (i)*PART + HALF, B_STEP)
 #define DOTS                                                                                       \
     rot_tile_dot(tiles, 0, 4, 6);                                                                  \
     rot_tile_dot(tiles, 1, 4, 7);                                                                  \
@@ -60,14 +63,13 @@ ROT_AVX512_INLINE void fetch_rows(const step *s, size_t row, size_t n)
     }
 }
 
-// The block of b that lies AHEAD of block k, a line of each of four pages in turn: the processor's
-// own prefetch follows each page, and so has four times as long to come before us.
-ROT_AVX512_INLINE void fetch_panel(const uint32_t *b, size_t k)
+// Beside block k, lines of the chunk that is next.
+ROT_AVX512_INLINE void fetch_ahead(const step *s, size_t k)
 {
-    enum { AHEAD = 256, LINES = 32 }; // lines: four pages; of a block
-    const char *at = (const char *)b + AHEAD * 64;
-    for (size_t i = k * LINES; i < (k + 1) * LINES; i++)
-        _mm_prefetch(at + (i / AHEAD * AHEAD + i % 4 * 64 + i % AHEAD / 4) * 64, _MM_HINT_T1);
+    const char *at = (const char *)s->ahead;
+    size_t line = s->line + k * s->lines;
+    for (size_t i = line; i < line + s->lines; i++)
+        _mm_prefetch(at + rot_avx512_line(i) * 64, _MM_HINT_T1);
 }
 
 // `parts` and `two` are literals.
@@ -78,11 +80,10 @@ ROT_AVX512_INLINE void multiply(int parts, bool two, rot_tiles *tiles, const ste
     for (size_t k = 0; k < s->k_blocks; k++, a += parts * PART, b += parts * PART) {
         fetch_rows(s, k * (parts == 1 ? 2 : 8), parts == 1 ? 2 : 8);
         if (parts == 1) {
-            if (s->stream) fetch_panel(s->b, k);
+            fetch_ahead(s, k);
             LOAD_A(0);
             LOAD_B(0);
-            DOTS
-            continue;
+            DOTS continue;
         }
         if (s->floats && k % FEW == 0) {
             size_t n = s->k_blocks - k < FEW ? s->k_blocks - k : FEW;
@@ -155,12 +156,13 @@ ROT_AVX512_INLINE void run_step(int parts, bool two, rot_tiles *tiles, const ste
     if (!inside) end_edge(s);
 }
 
-// All blocks of rows against k blocks [from, to) of a panel.
+// All blocks of rows against k blocks [from, to) of a panel. `ahead`: the chunk behind this one.
 ROT_AVX512_INLINE void run_chunk(int parts, rot_tiles *tiles, const rot_train_amx_product *p,
                                  size_t row, size_t last, size_t panel, size_t from, size_t to,
-                                 uint32_t *space)
+                                 const uint32_t *ahead, uint32_t *space)
 {
-    size_t column = panel * BLOCK, left = p->n - column;
+    size_t column = panel * BLOCK, left = p->n - column,
+           row_blocks = (last - row + BLOCK - 1) / BLOCK;
     const uint32_t *b = p->b + panel * p->b_panel + from * (parts == 1 ? PART : 2 * PART);
     step s = {.b = b,
               .made = space + BLOCK * BLOCK,
@@ -169,7 +171,8 @@ ROT_AVX512_INLINE void run_chunk(int parts, rot_tiles *tiles, const rot_train_am
               .ldc = p->ldc,
               .bias = p->bias && !from ? p->bias + column : NULL,
               .add = p->add || from,
-              .stream = last - row <= BLOCK,
+              .ahead = row_blocks == 1 ? b + NEAR : ahead,
+              .lines = (LINES + row_blocks - 1) / row_blocks,
               .edge = (float *)space};
     if (parts > 1 && last - row <= BLOCK)
         s.floats = (const float *)b;
@@ -177,7 +180,7 @@ ROT_AVX512_INLINE void run_chunk(int parts, rot_tiles *tiles, const rot_train_am
         rot_parts_panel((const float *)b, to - from, s.made);
         s.b = s.made;
     }
-    for (; row < last; row += BLOCK) {
+    for (; row < last; row += BLOCK, s.line += s.lines * s.k_blocks) {
         s.a = p->a + (row / BLOCK * p->k_blocks + from) * (size_t)parts * PART;
         s.c = p->c + row * p->ldc + column;
         s.m = last - row < BLOCK ? last - row : BLOCK;
@@ -190,17 +193,28 @@ ROT_AVX512_INLINE void run_chunk(int parts, rot_tiles *tiles, const rot_train_am
     }
 }
 
+// Blocks of k in a chunk.
+static size_t chunk_of(int parts, size_t rows, size_t k_blocks)
+{
+    if (rows <= (parts == 1 ? 4 * BLOCK : BLOCK)) return k_blocks; // sums would cost more
+    if (parts == 1 && k_blocks > ROT_TRAIN_AMX_CHUNK) return ROT_TRAIN_AMX_CHUNK / 2;
+    return ROT_TRAIN_AMX_CHUNK / (size_t)parts;
+}
+
 ROT_AVX512_INLINE void run_parts(int parts, const rot_train_amx_product *p, size_t row, size_t last,
                                  size_t panel, size_t last_panel, uint32_t *space)
 {
-    size_t chunk = ROT_TRAIN_AMX_CHUNK / (size_t)parts;
-    if (last - row <= BLOCK) chunk = p->k_blocks;
+    size_t chunk = chunk_of(parts, last - row, p->k_blocks);
     rot_tiles tiles;
     rot_tiles_begin(&tiles);
     for (size_t from = 0; from < p->k_blocks; from += chunk)
-        for (size_t j = panel; j < last_panel; j++)
-            run_chunk(parts, &tiles, p, row, last, j, from,
-                      from + chunk < p->k_blocks ? from + chunk : p->k_blocks, space);
+        for (size_t j = panel; j < last_panel; j++) {
+            size_t to = from + chunk < p->k_blocks ? from + chunk : p->k_blocks;
+            bool turn = j + 1 == last_panel && to < p->k_blocks;
+            const uint32_t *ahead = turn ? p->b + panel * p->b_panel + to * PART
+                                         : p->b + (j + 1) * p->b_panel + from * PART;
+            run_chunk(parts, &tiles, p, row, last, j, from, to, ahead, space);
+        }
     rot_tiles_end(&tiles);
 }
 
