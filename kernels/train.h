@@ -6,7 +6,9 @@
 //
 // Tensors are F32, row-major; where a width and a stride are given, row r begins at x + r * stride.
 // Under ROT_PRECISION_BF16 both factors of a matrix product are rounded to bfloat16 (nearest, ties
-// to even) on their way in; sums, results and everything else are F32.
+// to even) on their way in; sums, results and everything else are F32, but for the cache of keys
+// and values, which attention reads: rows of kv_heads * head_dim elements, F32, or rounded to
+// bfloat16 (rot_train_cache_bytes).
 //
 // No result depends on the number of threads: work is cut into fixed chunks, and what chunks add up
 // is added in their order. One call at a time on a backend; a call has ended on return. Outputs
@@ -106,15 +108,18 @@ typedef struct rot_train_ops {
                  const float *sines, bool inverse, float *x, size_t stride);
 
     // out (rows, heads * head_dim) = softmax(q k^T scale) v; lse (rows, heads) is the logarithm of
-    // the sum of the exponentials, for the backward. k, v: the cache (.., kv_heads * head_dim).
+    // the sum of the exponentials, for the backward. k, v: the cache.
     int (*attention)(rot_train *train, const rot_train_attention *shape, const float *q,
-                     const float *k, const float *v, float *out, float *lse, rot_err *err);
-    // dq (rows, heads * head_dim) is written; dk, dv, as the cache, are added to, from row first[i]
-    // of sequence i on alone (nobody asks for those before).
+                     const void *k, const void *v, float *out, float *lse, rot_err *err);
+    // dq (rows, heads * head_dim) is written; dk, dv, F32 in the shape of the cache, are added to,
+    // from row first[i] of sequence i on alone (nobody asks for those before).
     int (*attention_back)(rot_train *train, const rot_train_attention *shape, const int32_t *first,
-                          const float *q, const float *k, const float *v, const float *out,
+                          const float *q, const void *k, const void *v, const float *out,
                           const float *lse, const float *dout, float *dq, float *dk, float *dv,
                           rot_err *err);
+    // Row index[r] of the cache, of `width` elements, = from[r]; no index comes twice.
+    void (*cache_put)(rot_train *train, size_t rows, size_t width, const float *from,
+                      size_t from_stride, const int32_t *index, void *cache);
 
     // out (rows, width) = g / (1 + exp(-g)) * u of in (rows, 2 width), each row [g | u]
     void (*swiglu)(rot_train *train, size_t rows, size_t width, const float *in, float *out);
@@ -161,6 +166,12 @@ struct rot_train {
     int threads;
     char identity[128];
 };
+
+// Of an element of the cache of keys and values.
+static inline size_t rot_train_cache_bytes(const rot_train *train)
+{
+    return train->precision == ROT_PRECISION_BF16 ? sizeof(uint16_t) : sizeof(float);
+}
 
 // name: "auto" (the quickest that runs here), "ref", or another of the table in train/open.c.
 // Honours ROT_CPU. threads 0: rot_threads_available(). ROT_ERR_USAGE: no such name.

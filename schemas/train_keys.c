@@ -44,8 +44,10 @@ const rot_key rot_train_keys[] = {
     OF(FOLDER, "model.checkpoint", checkpoint, NULL,
        "Hugging Face folder of the language model, with its tokenizer.json"),
     OF(FOLDER, "model.adapter", adapter, "none", "PEFT adapter folder to begin with"),
-    WORDS("model.precision", precision, "f32",
-          "of matrix products; masters, sums and everything else are f32", "f32", "bf16"),
+    WORDS(
+        "model.precision", precision, "f32",
+        "of matrix products and cached keys and values; masters, sums and everything else are f32",
+        "f32", "bf16"),
     ROW("model.backend", ROT_KEY_WORD, backend, 0, 0, "auto", "what computes", "auto", "ref",
         "avx512", "amx"),
     BOOL("model.checkpointing", checkpointing, "false",

@@ -118,7 +118,7 @@ int rot_decoder_norm_back(const rot_decoder *decoder, const rot_decoder_norm *no
 
 // q (rows, heads, head_dim) and the cache's new rows, out of qkv.
 static void split(const rot_decoder *decoder, const rot_decoder_block *block, const rot_pass *pass,
-                  const rot_block_state *state, float *k, float *v, bool again)
+                  const rot_block_state *state, void *k, void *v, bool again)
 {
     const rot_train_ops *ops = decoder->train->ops;
     rot_train *t = decoder->train;
@@ -141,8 +141,8 @@ static void split(const rot_decoder *decoder, const rot_decoder_block *block, co
     if (turn) ops->rope(t, rows, heads, dim / 2, cos, sin, false, state->q, q_width);
     if (again) return;
     if (turn) ops->rope(t, rows, kv_heads, dim / 2, cos, sin, false, pass->work.k, kv_width);
-    ops->scatter(t, rows, kv_width, pass->work.k, kv_width, pass->cache_rows, false, k, kv_width);
-    ops->scatter(t, rows, kv_width, k_in + kv_width, stride, pass->cache_rows, false, v, kv_width);
+    ops->cache_put(t, rows, kv_width, pass->work.k, kv_width, pass->cache_rows, k);
+    ops->cache_put(t, rows, kv_width, k_in + kv_width, stride, pass->cache_rows, v);
 }
 
 static void activate(const rot_decoder *decoder, const rot_pass *pass, const float *gu, float *act)
@@ -156,7 +156,7 @@ static void activate(const rot_decoder *decoder, const rot_pass *pass, const flo
 }
 
 int rot_block_forward(rot_decoder *decoder, const rot_decoder_block *block, const rot_pass *pass,
-                      const rot_block_state *state, float *k, float *v, bool again, float *next,
+                      const rot_block_state *state, void *k, void *v, bool again, float *next,
                       rot_err *err)
 {
     const rot_train_ops *ops = decoder->train->ops;
@@ -213,7 +213,7 @@ static int split_back(const rot_decoder *decoder, const rot_decoder_block *block
 }
 
 int rot_block_backward(rot_decoder *decoder, rot_decoder_block *block, const rot_pass *pass,
-                       const rot_block_state *state, const float *k, const float *v, float *dk,
+                       const rot_block_state *state, const void *k, const void *v, float *dk,
                        float *dv, rot_err *err)
 {
     const rot_train_ops *ops = decoder->train->ops;

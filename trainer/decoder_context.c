@@ -24,7 +24,8 @@ struct rot_context {
     int32_t *capacity, *length, *first; // (n)
     int32_t *past, *counts;             // (n) of the pass that runs
     size_t *base;                       // (n)
-    float *k, *v, *dk, *dv;             // (layers, cache_rows, kv_heads * head_dim)
+    float *k, *v;                       // the cache (layers, cache_rows, kv_heads * head_dim)
+    float *dk, *dv;                     // of its shape
     size_t k_floats, v_floats, dk_floats, dv_floats;
 
     saved *stack;
@@ -96,11 +97,18 @@ static int reserve_cache(rot_context *c, rot_err *err)
 {
     size_t n = (size_t)c->decoder->shape.info.layers * c->cache_rows * kv_width(c->decoder);
     const char *what = "the cache of keys and values";
-    ROT_TRY(reserve(c, &c->k, &c->k_floats, n, what, err));
-    ROT_TRY(reserve(c, &c->v, &c->v_floats, n, what, err));
+    size_t floats = (n * rot_train_cache_bytes(c->decoder->train) + 3) / sizeof(float);
+    ROT_TRY(reserve(c, &c->k, &c->k_floats, floats, what, err));
+    ROT_TRY(reserve(c, &c->v, &c->v_floats, floats, what, err));
     if (!c->keep_grad) return 0;
     ROT_TRY(reserve(c, &c->dk, &c->dk_floats, n, what, err));
     return reserve(c, &c->dv, &c->dv_floats, n, what, err);
+}
+
+static void *cache_of(const rot_context *c, float *all, int layer)
+{
+    size_t n = (size_t)layer * c->cache_rows * kv_width(c->decoder);
+    return (unsigned char *)all + n * rot_train_cache_bytes(c->decoder->train);
 }
 
 int rot_context_reset(rot_context *c, size_t n, const int32_t *capacity, rot_err *err)
@@ -334,7 +342,6 @@ static int run(rot_context *c, rot_pass *pass, const float *inputs, float *kept,
     rot_decoder *d = c->decoder;
     rot_train *t = d->train;
     size_t rows = pass->rows, width = (size_t)d->shape.info.d, at = 0, kept_at = 0;
-    size_t layer_floats = c->cache_rows * kv_width(d);
     pass->work = lay_work(d, NULL, &at, rows, false);
     lay_state(d, NULL, &at, rows, true);
     ROT_TRY(reserve(c, &c->work, &c->work_floats, at, "work space", err));
@@ -362,9 +369,8 @@ static int run(rot_context *c, rot_pass *pass, const float *inputs, float *kept,
             next.x2 = next.x;
             state.x2 = next.x;
         }
-        ROT_TRY(rot_block_forward(d, &d->blocks[layer], pass, &state,
-                                  c->k + (size_t)layer * layer_floats,
-                                  c->v + (size_t)layer * layer_floats, false, next.x, err));
+        ROT_TRY(rot_block_forward(d, &d->blocks[layer], pass, &state, cache_of(c, c->k, layer),
+                                  cache_of(c, c->v, layer), false, next.x, err));
         state = next;
     }
     if (hidden) rot_decoder_norm_forward(d, &d->final_norm, rows, state.x, hidden);
@@ -434,7 +440,7 @@ static int run_back(rot_context *c, rot_pass *pass, const saved *s, const float 
     for (int layer = d->shape.info.layers - 1; layer >= 0; layer--) {
         rot_decoder_block *block = &d->blocks[layer];
         rot_block_state state = state_of(d, s, layer, shared);
-        float *k = c->k + (size_t)layer * layer_floats, *v = c->v + (size_t)layer * layer_floats;
+        void *k = cache_of(c, c->k, layer), *v = cache_of(c, c->v, layer);
         if (d->checkpointing)
             ROT_TRY(rot_block_forward(d, block, pass, &state, k, v, true, NULL, err));
         ROT_TRY(rot_block_backward(d, block, pass, &state, k, v,

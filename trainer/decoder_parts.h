@@ -19,11 +19,11 @@ typedef struct rot_decoder_norm {
 
 // y[first ..] += scale * (dropout(x) A^T) B^T (Hu et al. 2021, as peft computes it)
 typedef struct rot_lora {
-    const char *module;         // "model.layers.0.self_attn.q_proj", as transformers calls it
-    size_t n_in, n_out, first;  // columns [first, first + n_out) of the linear's result
-    float *a, *b, *da, *db;     // (r, n_in), (n_out, r)
+    const char *module;        // "model.layers.0.self_attn.q_proj", as transformers calls it
+    size_t n_in, n_out, first; // columns [first, first + n_out) of the linear's result
+    float *a, *b, *da, *db;    // (r, n_in), (n_out, r)
     rot_train_weight *wa, *wb;
-    uint64_t layer, name;       // of the dropout's masks
+    uint64_t layer, name; // of the dropout's masks
 } rot_lora;
 
 // One matrix product of a block: up to three linears of the checkpoint that read the same rows.
@@ -33,7 +33,7 @@ typedef struct rot_decoder_linear {
     int n_parts;
     size_t parts_out[3]; // their rows, one behind the other
     rot_train_weight *weight;
-    float *value, *grad;    // master (n_out, n_in), or (n_in, n_out) if conv1d; NULL: frozen
+    float *value, *grad;     // master (n_out, n_in), or (n_in, n_out) if conv1d; NULL: frozen
     float *bias, *bias_grad; // (n_out) or NULL
     rot_lora lora[3];        // a NULL: none
 } rot_decoder_linear;
@@ -105,17 +105,20 @@ typedef struct rot_block_state {
 
 // Work space of a pass, not kept.
 typedef struct rot_block_work {
-    float *norm, *dnorm, *dx;   // (rows, d)
-    float *k;                   // (rows, kv_heads, head_dim)
-    float *act, *dact;          // (rows, mlp_width)
+    float *norm, *dnorm, *dx; // (rows, d)
+    float *k;                 // (rows, kv_heads, head_dim)
+    float *act, *dact;        // (rows, mlp_width)
     float *dqkv, *dq, *d_o, *dgu;
     float *t, *dropped, *ddropped; // (rows, r), (rows, widest input) twice
-    float *cosines, *sines;     // (rows, head_dim / 2)
+    float *cosines, *sines;        // (rows, head_dim / 2)
 } rot_block_work;
 
 // Names of draws within a layer, behind those of adapters (lora.name).
 typedef enum rot_drop {
-    ROT_DROP_EMBEDDING = 16, ROT_DROP_ATTENTION, ROT_DROP_RESIDUAL, ROT_DROP_MLP
+    ROT_DROP_EMBEDDING = 16,
+    ROT_DROP_ATTENTION,
+    ROT_DROP_RESIDUAL,
+    ROT_DROP_MLP
 } rot_drop;
 
 // One pass over rows of n sequences.
@@ -138,11 +141,11 @@ int rot_decoder_load(rot_decoder *decoder, rot_err *err);
 // decoder_block.c. k, v: the cache of the layer. `again`: the cache has the rows already. `next`
 // (rows, d): what goes into the next block; NULL: not wanted.
 int rot_block_forward(rot_decoder *decoder, const rot_decoder_block *block, const rot_pass *pass,
-                      const rot_block_state *state, float *k, float *v, bool again, float *next,
+                      const rot_block_state *state, void *k, void *v, bool again, float *next,
                       rot_err *err);
 // work.dx (rows, d): the gradient of `next` on entry, of state->x on return.
 int rot_block_backward(rot_decoder *decoder, rot_decoder_block *block, const rot_pass *pass,
-                       const rot_block_state *state, const float *k, const float *v, float *dk,
+                       const rot_block_state *state, const void *k, const void *v, float *dk,
                        float *dv, rot_err *err);
 void rot_decoder_norm_forward(const rot_decoder *decoder, const rot_decoder_norm *norm, size_t rows,
                               const float *x, float *y);

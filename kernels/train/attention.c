@@ -38,17 +38,25 @@ rot_train_mask rot_train_mask_of(const rot_train_attention *s, size_t row, size_
                             (float)(1 / (1 - s->dropout))};
 }
 
-static rot_train_keys keys_of(const rot_train_attention *s, size_t sequence, size_t kv_head,
-                              const float *k, const float *v)
+static size_t element_of(const rot_train_attention *s, size_t sequence, size_t kv_head)
 {
-    size_t stride = s->kv_heads * s->head_dim;
-    size_t at = s->base[sequence] * stride + kv_head * s->head_dim;
-    return (rot_train_keys){k + at, v + at, stride, 0, s->head_dim, s->scale, {0}};
+    return (s->base[sequence] * s->kv_heads + kv_head) * s->head_dim;
+}
+
+static rot_train_keys keys_of(const rot_train *train, const rot_train_attention *s, size_t element,
+                              const void *k, const void *v)
+{
+    size_t at = element * rot_train_cache_bytes(train);
+    return (rot_train_keys){.k = (const unsigned char *)k + at,
+                            .v = (const unsigned char *)v + at,
+                            .narrow = train->precision == ROT_PRECISION_BF16,
+                            .stride = s->kv_heads * s->head_dim,
+                            .head_dim = s->head_dim,
+                            .scale = s->scale};
 }
 
 int rot_train_attention_forward(rot_train *train, const rot_train_attention *s, const float *q,
-                                const float *k, const float *v, float *out, float *lse,
-                                rot_err *err)
+                                const void *k, const void *v, float *out, float *lse, rot_err *err)
 {
     const rot_train_rows *rows = ((rot_train_host *)train)->rows;
     size_t n_tasks = 0, per_thread = (longest(s) + 15) / 16 * 16;
@@ -73,7 +81,7 @@ int rot_train_attention_forward(rot_train *train, const rot_train_attention *s, 
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (size_t i = 0; i < n_tasks; i++) {
         const task *w = &tasks[i];
-        rot_train_keys keys = keys_of(s, w->sequence, w->head / group, k, v);
+        rot_train_keys keys = keys_of(train, s, element_of(s, w->sequence, w->head / group), k, v);
         float *mine = scores + (size_t)omp_get_thread_num() * per_thread;
         for (size_t j = w->from; j < w->to; j++) {
             size_t row = starts[i] + j, at = (row * s->heads + w->head) * s->head_dim;
@@ -86,9 +94,9 @@ int rot_train_attention_forward(rot_train *train, const rot_train_attention *s, 
 }
 
 int rot_train_attention_backward(rot_train *train, const rot_train_attention *s,
-                                 const int32_t *first, const float *q, const float *k,
-                                 const float *v, const float *out, const float *lse,
-                                 const float *dout, float *dq, float *dk, float *dv, rot_err *err)
+                                 const int32_t *first, const float *q, const void *k, const void *v,
+                                 const float *out, const float *lse, const float *dout, float *dq,
+                                 float *dk, float *dv, rot_err *err)
 {
     const rot_train_rows *rows = ((rot_train_host *)train)->rows;
     size_t *starts = rot_train_space((rot_train_host *)train, s->n * sizeof *starts, err);
@@ -99,8 +107,8 @@ int rot_train_attention_backward(rot_train *train, const rot_train_attention *s,
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads)
     for (size_t i = 0; i < s->n; i++)
         for (size_t kv = 0; kv < s->kv_heads; kv++) {
-            rot_train_keys keys = keys_of(s, i, kv, k, v);
-            size_t at = (size_t)(keys.k - k);
+            size_t at = element_of(s, i, kv);
+            rot_train_keys keys = keys_of(train, s, at, k, v);
             for (size_t h = kv * group; h < (kv + 1) * group; h++)
                 for (size_t j = 0; j < (size_t)s->counts[i]; j++) {
                     size_t row = starts[i] + j, q_at = (row * s->heads + h) * s->head_dim;

@@ -15,9 +15,11 @@ enum { QUERIES = 48, COLUMNS = ROT_TILE_COLUMNS, FEW = 4 };
 typedef struct view {
     const rot_train_attention *shape;
     const rot_train_rows *rows;
+    bool narrow;                      // the cache's elements are bfloat16
     size_t past, count, first_row;    // first_row: of the sequence among the packed queries
-    size_t kv_stride, q_stride;       // floats between rows
-    const float *k, *v;               // of the key head, from the sequence's first row
+    size_t kv_stride, q_stride;       // elements between rows
+    size_t at;                        // element of the cache where its keys begin
+    const float *k, *v;               // its keys and values, (n, head_dim)
     const float *k_panels, *v_panels; // (panels of keys, head_dim, 32)
     size_t ld;                        // of scores
 } view;
@@ -27,12 +29,23 @@ static size_t key_panels(size_t n)
     return (n + COLUMNS - 1) / COLUMNS;
 }
 
-static void pack_keys(const view *w, const float *keys, size_t n, float *panels)
+// The n rows of the head out of the cache, as floats behind each other.
+static void take_rows(const view *w, const void *cache, size_t n, float *to)
+{
+    size_t dim = w->shape->head_dim;
+    for (size_t j = 0, at = w->at; j < n; j++, at += w->kv_stride, to += dim)
+        if (w->narrow)
+            w->rows->widen(dim, (const uint16_t *)cache + at, to);
+        else
+            memcpy(to, (const float *)cache + at, dim * sizeof *to);
+}
+
+static void pack_rows(const view *w, const float *rows, size_t n, float *panels)
 {
     size_t dim = w->shape->head_dim;
     for (size_t j = 0; j < n; j += COLUMNS, panels += dim * COLUMNS) {
         size_t m = n - j < COLUMNS ? n - j : COLUMNS;
-        rot_tile_transpose(keys + j * w->kv_stride, w->kv_stride, m, dim, panels, COLUMNS);
+        rot_tile_transpose(rows + j * dim, dim, m, dim, panels, COLUMNS);
     }
 }
 
@@ -77,23 +90,22 @@ static void forward_block(const view *w, size_t head, size_t from, size_t to, co
         mask(w, row + i, head, seen, s);
         memset(s + seen, 0, (n - seen) * sizeof *s);
     }
-    times_rows(w, scores, w->ld, 1, m, n, w->v, w->kv_stride, out + at, w->q_stride, false);
+    times_rows(w, scores, w->ld, 1, m, n, w->v, dim, out + at, w->q_stride, false);
     for (size_t i = 0; i < m; i++) w->rows->scale(dim, 1.0f / sums[i], out + at + i * w->q_stride);
 }
 
 static view view_of(const rot_train *train, const rot_train_attention *s, size_t i,
-                    size_t first_row, size_t kv_head, const float *k, const float *v, size_t ld)
+                    size_t first_row, size_t kv_head, size_t ld)
 {
-    size_t stride = s->kv_heads * s->head_dim, at = s->base[i] * stride + kv_head * s->head_dim;
     return (view){.shape = s,
                   .rows = ((const rot_train_host *)train)->rows,
+                  .narrow = train->precision == ROT_PRECISION_BF16,
                   .past = (size_t)s->past[i],
                   .count = (size_t)s->counts[i],
                   .first_row = first_row,
-                  .kv_stride = stride,
+                  .kv_stride = s->kv_heads * s->head_dim,
                   .q_stride = s->heads * s->head_dim,
-                  .k = k + at,
-                  .v = v + at,
+                  .at = (s->base[i] * s->kv_heads + kv_head) * s->head_dim,
                   .ld = ld};
 }
 
@@ -118,7 +130,7 @@ static plan make_plan(const rot_train_attention *s)
 }
 
 int rot_train_blocks_forward(rot_train *train, const rot_train_attention *s, const float *q,
-                             const float *k, const float *v, float *out, float *lse, rot_err *err)
+                             const void *k, const void *v, float *out, float *lse, rot_err *err)
 {
     plan p = make_plan(s);
     if (p.most <= FEW) return rot_train_attention_forward(train, s, q, k, v, out, lse, err);
@@ -130,9 +142,9 @@ int rot_train_blocks_forward(rot_train *train, const rot_train_attention *s, con
     size_t score_floats = QUERIES * p.ld;
     float *space = rot_train_space(
         (rot_train_host *)train,
-        (p.all_panels + threads * score_floats) * sizeof *space + n_tasks * sizeof(block), err);
+        (2 * p.all_panels + threads * score_floats) * sizeof *space + n_tasks * sizeof(block), err);
     if (!space) return ROT_ERR_NO_MEMORY;
-    float *scores = space + p.all_panels;
+    float *values = space + p.all_panels, *scores = values + p.all_panels; // values: as the panels
     block *blocks = (block *)(void *)(scores + threads * score_floats);
     size_t t = 0;
     for (size_t i = 0, row = 0, at = 0; i < s->n; row += (size_t)s->counts[i++]) {
@@ -147,19 +159,21 @@ int rot_train_blocks_forward(rot_train *train, const rot_train_attention *s, con
         for (size_t b = 0; b < n_tasks; b++)
             for (size_t kv = 0; kv < s->kv_heads; kv++) {
                 if (blocks[b].from) continue; // once per sequence
-                view w = view_of(train, s, blocks[b].sequence, 0, kv, k, v, p.ld);
+                view w = view_of(train, s, blocks[b].sequence, 0, kv, p.ld);
                 size_t n = w.past + w.count;
-                pack_keys(&w, w.k, n,
-                          space + blocks[b].panels + kv * key_panels(n) * COLUMNS * s->head_dim);
+                size_t at = blocks[b].panels + kv * key_panels(n) * COLUMNS * s->head_dim;
+                take_rows(&w, k, n, values + at);
+                pack_rows(&w, values + at, n, space + at);
+                take_rows(&w, v, n, values + at);
             }
 #pragma omp for collapse(2) schedule(dynamic)
         for (size_t b = 0; b < n_tasks; b++)
             for (size_t head = 0; head < s->heads; head++) {
                 const block *x = &blocks[b];
-                view w = view_of(train, s, x->sequence, x->first_row, head / group, k, v, p.ld);
+                view w = view_of(train, s, x->sequence, x->first_row, head / group, p.ld);
                 size_t n = w.past + w.count, to = x->from + QUERIES;
-                w.k_panels =
-                    space + x->panels + head / group * key_panels(n) * COLUMNS * s->head_dim;
+                size_t at = x->panels + head / group * key_panels(n) * COLUMNS * s->head_dim;
+                w.k_panels = space + at, w.v = values + at;
                 forward_block(&w, head, x->from, to < w.count ? to : w.count, q,
                               scores + (size_t)omp_get_thread_num() * score_floats, out, lse);
             }
@@ -193,7 +207,7 @@ static void backward_block(const view *w, const back *g, size_t head, size_t fro
         memset(p + seen, 0, (n - seen) * sizeof *p);
         memset(ds + seen, 0, (n - seen) * sizeof *ds);
     }
-    times_rows(w, g->dscores, w->ld, 1, m, n, w->k, w->kv_stride, g->dq + at, w->q_stride, false);
+    times_rows(w, g->dscores, w->ld, 1, m, n, w->k, dim, g->dq + at, w->q_stride, false);
     if (g->first >= n) return;
     size_t keys = n - g->first, to_key = g->first * w->kv_stride;
     times_rows(w, g->dscores + g->first, 1, w->ld, keys, m, g->q + at, w->q_stride, g->dk + to_key,
@@ -203,7 +217,7 @@ static void backward_block(const view *w, const back *g, size_t head, size_t fro
 }
 
 int rot_train_blocks_backward(rot_train *train, const rot_train_attention *s, const int32_t *first,
-                              const float *q, const float *k, const float *v, const float *out,
+                              const float *q, const void *k, const void *v, const float *out,
                               const float *lse, const float *dout, float *dq, float *dk, float *dv,
                               rot_err *err)
 {
@@ -211,7 +225,7 @@ int rot_train_blocks_backward(rot_train *train, const rot_train_attention *s, co
     if (p.most <= FEW)
         return rot_train_attention_backward(train, s, first, q, k, v, out, lse, dout, dq, dk, dv,
                                             err);
-    size_t each = 2 * p.panel_floats + 2 * QUERIES * p.ld, group = s->heads / s->kv_heads;
+    size_t each = 3 * p.panel_floats + 2 * QUERIES * p.ld, group = s->heads / s->kv_heads;
     size_t threads = (size_t)train->threads;
     float *space = rot_train_space((rot_train_host *)train,
                                    threads * each * sizeof *space + s->n * sizeof(size_t), err);
@@ -223,21 +237,20 @@ int rot_train_blocks_backward(rot_train *train, const rot_train_attention *s, co
         for (size_t kv = 0; kv < s->kv_heads; kv++) {
             if (!s->counts[i]) continue;
             float *mine = space + (size_t)omp_get_thread_num() * each;
-            view w = view_of(train, s, i, rows[i], kv, k, v, p.ld);
-            size_t at = (size_t)(w.k - k);
-            back g = {q,
-                      out,
-                      lse,
-                      dout,
-                      dq,
-                      dk + at,
-                      dv + at,
-                      (size_t)first[i],
-                      mine + 2 * p.panel_floats,
-                      mine + 2 * p.panel_floats + QUERIES * p.ld};
-            pack_keys(&w, w.k, w.past + w.count, mine);
-            pack_keys(&w, w.v, w.past + w.count, mine + p.panel_floats);
-            w.k_panels = mine, w.v_panels = mine + p.panel_floats;
+            float *v_panels = mine + p.panel_floats, *plain = v_panels + p.panel_floats;
+            float *work = plain + p.panel_floats;
+            view w = view_of(train, s, i, rows[i], kv, p.ld);
+            size_t n = w.past + w.count;
+            back g = {q,         out,
+                      lse,       dout,
+                      dq,        dk + w.at,
+                      dv + w.at, (size_t)first[i],
+                      work,      work + QUERIES * p.ld};
+            take_rows(&w, v, n, plain);
+            pack_rows(&w, plain, n, v_panels);
+            take_rows(&w, k, n, plain);
+            pack_rows(&w, plain, n, mine);
+            w.k = plain, w.k_panels = mine, w.v_panels = v_panels;
             for (size_t head = kv * group; head < (kv + 1) * group; head++)
                 for (size_t from = 0; from < w.count; from += QUERIES)
                     backward_block(&w, &g, head, from,

@@ -34,18 +34,17 @@ int rot_train_host_new(size_t size, const rot_cpu *cpu, const rot_train_rows *ro
 // attention.c. The mask of the weights of query row r, head h.
 rot_train_mask rot_train_mask_of(const rot_train_attention *shape, size_t row, size_t head);
 int rot_train_attention_forward(rot_train *train, const rot_train_attention *shape, const float *q,
-                                const float *k, const float *v, float *out, float *lse,
-                                rot_err *err);
+                                const void *k, const void *v, float *out, float *lse, rot_err *err);
 int rot_train_attention_backward(rot_train *train, const rot_train_attention *shape,
-                                 const int32_t *first, const float *q, const float *k,
-                                 const float *v, const float *out, const float *lse,
-                                 const float *dout, float *dq, float *dk, float *dv, rot_err *err);
+                                 const int32_t *first, const float *q, const void *k, const void *v,
+                                 const float *out, const float *lse, const float *dout, float *dq,
+                                 float *dk, float *dv, rot_err *err);
 
 // attention_blocks.c
 int rot_train_blocks_forward(rot_train *train, const rot_train_attention *shape, const float *q,
-                             const float *k, const float *v, float *out, float *lse, rot_err *err);
+                             const void *k, const void *v, float *out, float *lse, rot_err *err);
 int rot_train_blocks_backward(rot_train *train, const rot_train_attention *shape,
-                              const int32_t *first, const float *q, const float *k, const float *v,
+                              const int32_t *first, const float *q, const void *k, const void *v,
                               const float *out, const float *lse, const float *dout, float *dq,
                               float *dk, float *dv, rot_err *err);
 

@@ -206,6 +206,20 @@ static void scatter(rot_train *train, size_t rows, size_t width, const float *fr
     }
 }
 
+static void cache_put(rot_train *train, size_t rows, size_t width, const float *from,
+                      size_t from_stride, const int32_t *index, void *cache)
+{
+    const rot_train_rows *k = rows_of(train);
+    PARALLEL(train, rows * width)
+    for (size_t r = 0; r < rows; r++) {
+        size_t at = (size_t)index[r] * width;
+        if (train->precision == ROT_PRECISION_BF16)
+            k->narrow(width, from + r * from_stride, (uint16_t *)cache + at);
+        else
+            memcpy((float *)cache + at, from + r * from_stride, width * sizeof(float));
+    }
+}
+
 static void take(rot_train *train, size_t rows, size_t width, const float *x, size_t x_stride,
                  float *y, size_t y_stride)
 {
@@ -306,6 +320,7 @@ void rot_train_host_ops(rot_train_ops *ops)
         .gelu_back = gelu_back,
         .gather = gather,
         .scatter = scatter,
+        .cache_put = cache_put,
         .take = take,
         .copy = copy,
         .axpy = axpy,

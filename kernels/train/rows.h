@@ -17,9 +17,10 @@ typedef struct rot_train_mask {
     float factor;
 } rot_train_mask;
 
-// Keys and values of one key head of one sequence: row j at k + j * stride.
+// Keys and values of one key head of one sequence: row j at element j * stride.
 typedef struct rot_train_keys {
-    const float *k, *v;
+    const void *k, *v;
+    bool narrow; // bfloat16
     size_t stride, n, head_dim;
     float scale;
     rot_train_mask mask; // of the query's weights
@@ -30,6 +31,8 @@ typedef struct rot_train_rows {
     void (*axpy)(size_t n, float a, const float *x, float *y); // y += a x
     void (*scale)(size_t n, float a, float *x);
     void (*round_bf16)(size_t n, const float *x, float *y); // bfloat16 values, as floats
+    void (*narrow)(size_t n, const float *x, uint16_t *y);  // the same as bfloat16
+    void (*widen)(size_t n, const uint16_t *x, float *y);
 
     void (*rms_norm)(size_t n, float eps, const float *x, const float *gamma, float *y);
     // dgamma, dbeta: NULL, or added to

@@ -7,7 +7,7 @@
 #include "kernels/train/rows.h"
 
 // Walks n floats in steps of sixteen; m of them are there in a step.
-#define EACH(n) for (size_t i = 0, m; i < (n) && (m = (n) - i < 16 ? (n) - i : 16); i += 16)
+#define EACH(n) for (size_t i = 0, m; i < (n) && (m = (n)-i < 16 ? (n)-i : 16); i += 16)
 
 ROT_INLINE rot_v16f load(const float *p, size_t m)
 {
@@ -42,6 +42,40 @@ FN void round_bf16(size_t n, const float *x, float *y)
     EACH(n) store(y + i, rot_vround_bf16(load(x + i, m)), m);
 }
 
+typedef uint16_t half16 __attribute__((vector_size(32)));
+
+FN void narrow(size_t n, const float *x, uint16_t *y)
+{
+    EACH(n)
+    {
+        rot_v16u bits = (rot_v16u)rot_vround_bf16(load(x + i, m)) >> 16;
+        half16 h = __builtin_convertvector(bits, half16);
+        memcpy(y + i, &h, m * sizeof *y);
+    }
+}
+
+ROT_INLINE rot_v16f load_narrow(const uint16_t *p, size_t m)
+{
+    half16 h = {0};
+    if (m == 16)
+        memcpy(&h, p, sizeof h);
+    else
+        memcpy(&h, p, m * sizeof *p);
+    return (rot_v16f)(__builtin_convertvector(h, rot_v16u) << 16);
+}
+
+FN void widen(size_t n, const uint16_t *x, float *y)
+{
+    EACH(n) store(y + i, load_narrow(x + i, m), m);
+}
+
+// Elements of the cache of keys and values from `at` on. `is_narrow` is a literal.
+ROT_INLINE rot_v16f load_cache(bool is_narrow, const void *rows, size_t at, size_t m)
+{
+    return is_narrow ? load_narrow((const uint16_t *)rows + at, m)
+                     : load((const float *)rows + at, m);
+}
+
 // The bits of rot_vsum, without going through memory.
 ROT_INLINE float sum_lanes(rot_v16f v)
 {
@@ -56,6 +90,13 @@ ROT_INLINE float dot(size_t n, const float *x, const float *y)
 {
     rot_v16f sum = {0};
     EACH(n) sum += load(x + i, m) * load(y + i, m);
+    return sum_lanes(sum);
+}
+
+ROT_INLINE float dot_cache(bool is_narrow, size_t n, const float *x, const void *rows, size_t at)
+{
+    rot_v16f sum = {0};
+    EACH(n) sum += load(x + i, m) * load_cache(is_narrow, rows, at + i, m);
     return sum_lanes(sum);
 }
 
@@ -221,59 +262,79 @@ FN void dropout(size_t n, uint64_t key, uint32_t limit, float factor, const floa
 
 // Values by chance, 64 columns in one walk over the keys, whose rows are far apart; returns how
 // many columns that are.
-ROT_INLINE size_t mix_wide(const rot_train_keys *keys, const float *scores, float inv, float *out)
+ROT_INLINE size_t mix_wide(bool is_narrow, const rot_train_keys *keys, const float *scores,
+                           float inv, float *out)
 {
     size_t i = 0;
     for (; i + 64 <= keys->head_dim; i += 64) {
         rot_v16f o[4] = {{0}};
         for (size_t j = 0; j < keys->n; j++)
             for (size_t c = 0; c < 4; c++)
-                o[c] += scores[j] * rot_vload(keys->v + j * keys->stride + i + 16 * c);
+                o[c] +=
+                    scores[j] * load_cache(is_narrow, keys->v, j * keys->stride + i + 16 * c, 16);
         for (size_t c = 0; c < 4; c++) rot_vstore(out + i + 16 * c, o[c] * inv);
     }
     return i;
 }
 
-FN float attend(const rot_train_keys *keys, const float *q, float *scores, float *out)
+ROT_INLINE float attend_to(bool is_narrow, const rot_train_keys *keys, const float *q,
+                           float *scores, float *out)
 {
     size_t d = keys->head_dim;
     for (size_t j = 0; j < keys->n; j++)
-        scores[j] = dot(d, q, keys->k + j * keys->stride) * keys->scale;
+        scores[j] = dot_cache(is_narrow, d, q, keys->k, j * keys->stride) * keys->scale;
     float top = largest(keys->n, scores), sum = exponentials(keys->n, top, scores);
     float inv = 1.0f / sum;
     const rot_train_mask *w = &keys->mask;
     if (w->limit) dropout(keys->n, w->key, w->limit, w->factor, scores, false, scores);
-    size_t done = mix_wide(keys, scores, inv, out);
+    size_t done = mix_wide(is_narrow, keys, scores, inv, out);
     for (size_t i = done; i < d; i += 16) {
         size_t m = d - i < 16 ? d - i : 16;
         rot_v16f o = {0};
         for (size_t j = 0; j < keys->n; j++)
-            o += scores[j] * load(keys->v + j * keys->stride + i, m);
+            o += scores[j] * load_cache(is_narrow, keys->v, j * keys->stride + i, m);
         store(out + i, o * inv, m);
     }
     return top + logf(sum);
 }
 
+FN float attend(const rot_train_keys *keys, const float *q, float *scores, float *out)
+{
+    return keys->narrow ? attend_to(true, keys, q, scores, out)
+                        : attend_to(false, keys, q, scores, out);
+}
+
 // p = exp(score - lse), D = dout . out: dv += m p dout, ds = p (m dout . v - D) scale, dq += ds k,
 // dk += ds q, m the mask (Dao et al. 2022, appendix B.4)
-FN void attend_back(const rot_train_keys *keys, size_t first, const float *q, const float *out,
-                    float lse, const float *dout, float *dq, float *dk, float *dv)
+ROT_INLINE void attend_to_back(bool is_narrow, const rot_train_keys *keys, size_t first,
+                               const float *q, const float *out, float lse, const float *dout,
+                               float *dq, float *dk, float *dv)
 {
     size_t d = keys->head_dim;
     float delta = dot(d, dout, out);
     const rot_train_mask *w = &keys->mask;
     EACH(d) store(dq + i, (rot_v16f){0}, m);
     for (size_t j = 0; j < keys->n; j++) {
-        const float *k = keys->k + j * keys->stride, *v = keys->v + j * keys->stride;
-        rot_v16f e = rot_vexp(rot_vset(dot(d, q, k) * keys->scale - lse));
+        size_t at = j * keys->stride;
+        float score = dot_cache(is_narrow, d, q, keys->k, at) * keys->scale;
+        rot_v16f e = rot_vexp(rot_vset(score - lse));
         float p = e[0], kept = 1.0f;
         if (w->limit) kept = is_kept(w->key, j, w->limit) ? w->factor : 0.0f;
-        float ds = p * (kept * dot(d, dout, v) - delta) * keys->scale;
-        axpy(d, ds, k, dq);
+        float ds = p * (kept * dot_cache(is_narrow, d, dout, keys->v, at) - delta) * keys->scale;
+        EACH(d) store(dq + i, load(dq + i, m) + ds * load_cache(is_narrow, keys->k, at + i, m), m);
         if (j < first) continue;
-        axpy(d, ds, q, dk + j * keys->stride);
-        axpy(d, kept * p, dout, dv + j * keys->stride);
+        axpy(d, ds, q, dk + at);
+        axpy(d, kept * p, dout, dv + at);
     }
+}
+
+FN void attend_back(const rot_train_keys *keys, size_t first, const float *q, const float *out,
+                    float lse, const float *dout, float *dq, float *dk, float *dv)
+{
+    if (keys->narrow)
+        attend_to_back(true, keys, first, q, out, lse, dout, dq, dk, dv);
+    else
+        attend_to_back(false, keys, first, q, out, lse, dout, dq, dk, dv);
 }
 
 FN float soften(size_t n, float by, float *x, float *lse)
@@ -339,6 +400,8 @@ const rot_train_rows ROWS = {
     .axpy = axpy,
     .scale = scale,
     .round_bf16 = round_bf16,
+    .narrow = narrow,
+    .widen = widen,
     .rms_norm = rms_norm,
     .rms_norm_back = rms_norm_back,
     .layer_norm = layer_norm,

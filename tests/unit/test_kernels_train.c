@@ -440,6 +440,17 @@ static void attention_formula(const double *in, double *out, const void *shape)
             }
 }
 
+// n rows of `width` as a cache has them, put there from the last one to the first.
+static void *cache_of(rot_train *t, const float *rows, size_t n, size_t width)
+{
+    void *cache = malloc(n * width * rot_train_cache_bytes(t));
+    for (size_t r = n; r-- > 0;) {
+        int32_t index = (int32_t)r;
+        t->ops->cache_put(t, 1, width, rows + r * width, width, &index, cache);
+    }
+    return cache;
+}
+
 static void check_attention(rot_train *t, const attention_case *s)
 {
     const rot_train_attention *a = &s->a;
@@ -449,7 +460,10 @@ static void check_attention(rot_train *t, const attention_case *s)
     float *out = malloc(q * sizeof *out), *d = calloc(all, sizeof *d);
     double *want = malloc(all * sizeof *want);
     rot_err err;
-    assert_int_equal(t->ops->attention(t, a, in, in + q, in + q + kv, out, lse, &err), 0);
+    for (size_t i = q; i < all; i++) in[i] = read_as(t, in[i]);
+    void *k = cache_of(t, in + q, s->cache, kv / s->cache);
+    void *v = cache_of(t, in + q + kv, s->cache, kv / s->cache);
+    assert_int_equal(t->ops->attention(t, a, in, k, v, out, lse, &err), 0);
     check_forward(attention_formula, s, in, all, out, q, "attention");
     differences(attention_formula, s, in, all, c, q, want);
     int32_t first[4] = {0, 2, 0, 0}; // the first rows of sequence 1 swallow theirs
@@ -457,11 +471,10 @@ static void check_attention(rot_train *t, const attention_case *s)
         size_t row = i % kv / (a->kv_heads * a->head_dim);
         if (row >= a->base[1] && row < a->base[1] + 2) want[q + i] = 0;
     }
-    assert_int_equal(t->ops->attention_back(t, a, first, in, in + q, in + q + kv, out, lse, c, d,
-                                            d + q, d + q + kv, &err),
-                     0);
+    assert_int_equal(
+        t->ops->attention_back(t, a, first, in, k, v, out, lse, c, d, d + q, d + q + kv, &err), 0);
     assert_near(d, want, all, 1e-5, "attention_back");
-    free(in), free(c), free(lse), free(out), free(d), free(want);
+    free(k), free(v), free(in), free(c), free(lse), free(out), free(d), free(want);
 }
 
 static void attention_and_its_gradients(void **state)
