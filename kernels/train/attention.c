@@ -1,6 +1,6 @@
 // Causal attention over a cache of keys and values, forward and backward. A forward task is a few
-// queries of one head; a backward task is one key head of one sequence, whose keys' gradients are
-// then added to by one thread, in the order of heads and queries.
+// queries of one key head; a backward task is one key head of one sequence, whose keys' gradients
+// are then added to by one thread, in the order of heads and queries.
 #include <omp.h>
 
 #include "base/err.h"
@@ -10,7 +10,7 @@
 enum { TASK_ROWS = 16 };
 
 typedef struct task {
-    size_t sequence, head, from, to; // queries [from, to) of the sequence
+    size_t sequence, kv_head, from, to; // queries [from, to) of the sequence
 } task;
 
 // What the scores of a pass take.
@@ -43,10 +43,10 @@ static size_t element_of(const rot_train_attention *s, size_t sequence, size_t k
     return (s->base[sequence] * s->kv_heads + kv_head) * s->head_dim;
 }
 
-static rot_train_keys keys_of(const rot_train *train, const rot_train_attention *s, size_t element,
-                              const void *k, const void *v)
+static rot_train_keys keys_of(const rot_train *train, const rot_train_attention *s, size_t sequence,
+                              size_t kv_head, const void *k, const void *v)
 {
-    size_t at = element * rot_train_cache_bytes(train);
+    size_t at = element_of(s, sequence, kv_head) * rot_train_cache_bytes(train);
     return (rot_train_keys){.k = (const unsigned char *)k + at,
                             .v = (const unsigned char *)v + at,
                             .narrow = train->precision == ROT_PRECISION_BF16,
@@ -61,7 +61,7 @@ int rot_train_attention_forward(rot_train *train, const rot_train_attention *s, 
     const rot_train_rows *rows = ((rot_train_host *)train)->rows;
     size_t n_tasks = 0, per_thread = (longest(s) + 15) / 16 * 16;
     for (size_t i = 0; i < s->n; i++)
-        n_tasks += ((size_t)s->counts[i] + TASK_ROWS - 1) / TASK_ROWS * s->heads;
+        n_tasks += ((size_t)s->counts[i] + TASK_ROWS - 1) / TASK_ROWS * s->kv_heads;
     size_t scores_bytes = (size_t)train->threads * per_thread * sizeof(float);
     float *scores = rot_train_space((rot_train_host *)train,
                                     scores_bytes + n_tasks * (sizeof(task) + sizeof(size_t)), err);
@@ -70,7 +70,7 @@ int rot_train_attention_forward(rot_train *train, const rot_train_attention *s, 
     size_t *starts = (size_t *)(tasks + n_tasks), t = 0, start = 0;
     for (size_t i = 0; i < s->n; start += (size_t)s->counts[i++])
         for (size_t from = 0; from < (size_t)s->counts[i]; from += TASK_ROWS)
-            for (size_t h = 0; h < s->heads; h++, t++) {
+            for (size_t h = 0; h < s->kv_heads; h++, t++) {
                 size_t to = from + TASK_ROWS;
                 if (to > (size_t)s->counts[i]) to = (size_t)s->counts[i];
                 tasks[t] = (task){i, h, from, to};
@@ -81,14 +81,21 @@ int rot_train_attention_forward(rot_train *train, const rot_train_attention *s, 
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (size_t i = 0; i < n_tasks; i++) {
         const task *w = &tasks[i];
-        rot_train_keys keys = keys_of(train, s, element_of(s, w->sequence, w->head / group), k, v);
+        size_t after = i + (size_t)threads; // this thread's next task, likely
+        rot_train_keys keys = keys_of(train, s, w->sequence, w->kv_head, k, v);
+        const void *next = NULL;
+        if (after < n_tasks)
+            next = keys_of(train, s, tasks[after].sequence, tasks[after].kv_head, k, v).k;
         float *mine = scores + (size_t)omp_get_thread_num() * per_thread;
-        for (size_t j = w->from; j < w->to; j++) {
-            size_t row = starts[i] + j, at = (row * s->heads + w->head) * s->head_dim;
-            keys.n = (size_t)s->past[w->sequence] + j + 1;
-            keys.mask = rot_train_mask_of(s, row, w->head);
-            lse[row * s->heads + w->head] = rows->attend(&keys, q + at, mine, out + at);
-        }
+        for (size_t j = w->from; j < w->to; j++)
+            for (size_t h = w->kv_head * group; h < (w->kv_head + 1) * group; h++) {
+                size_t row = starts[i] + j, at = (row * s->heads + h) * s->head_dim;
+                bool last = j + 1 == w->to && h + 1 == (w->kv_head + 1) * group;
+                keys.n = (size_t)s->past[w->sequence] + j + 1;
+                keys.mask = rot_train_mask_of(s, row, h);
+                keys.next = last ? next : NULL;
+                lse[row * s->heads + h] = rows->attend(&keys, q + at, mine, out + at);
+            }
     }
     return 0;
 }
@@ -108,7 +115,7 @@ int rot_train_attention_backward(rot_train *train, const rot_train_attention *s,
     for (size_t i = 0; i < s->n; i++)
         for (size_t kv = 0; kv < s->kv_heads; kv++) {
             size_t at = element_of(s, i, kv);
-            rot_train_keys keys = keys_of(train, s, at, k, v);
+            rot_train_keys keys = keys_of(train, s, i, kv, k, v);
             for (size_t h = kv * group; h < (kv + 1) * group; h++)
                 for (size_t j = 0; j < (size_t)s->counts[i]; j++) {
                     size_t row = starts[i] + j, q_at = (row * s->heads + h) * s->head_dim;

@@ -20,7 +20,8 @@ typedef struct rot_train_mask {
 // Keys and values of one key head of one sequence: row j at element j * stride.
 typedef struct rot_train_keys {
     const void *k, *v;
-    bool narrow; // bfloat16
+    const void *next; // keys that are asked for next; NULL: not known
+    bool narrow;      // bfloat16
     size_t stride, n, head_dim;
     float scale;
     rot_train_mask mask; // of the query's weights

@@ -260,6 +260,14 @@ FN void dropout(size_t n, uint64_t key, uint32_t limit, float factor, const floa
     }
 }
 
+// The row at element `at` into the second-level cache: what is strided comes too late by itself.
+ROT_INLINE void fetch_cache(bool is_narrow, const rot_train_keys *keys, const void *rows, size_t at)
+{
+    size_t bytes = is_narrow ? sizeof(uint16_t) : sizeof(float);
+    for (size_t i = 0; i < keys->head_dim; i += 64 / bytes)
+        __builtin_prefetch((const unsigned char *)rows + (at + i) * bytes, 0, 2);
+}
+
 // Values by chance, 64 columns in one walk over the keys, whose rows are far apart; returns how
 // many columns that are.
 ROT_INLINE size_t mix_wide(bool is_narrow, const rot_train_keys *keys, const float *scores,
@@ -268,10 +276,12 @@ ROT_INLINE size_t mix_wide(bool is_narrow, const rot_train_keys *keys, const flo
     size_t i = 0;
     for (; i + 64 <= keys->head_dim; i += 64) {
         rot_v16f o[4] = {{0}};
-        for (size_t j = 0; j < keys->n; j++)
+        for (size_t j = 0; j < keys->n; j++) {
+            size_t at = j * keys->stride;
+            if (keys->next && !i) fetch_cache(is_narrow, keys, keys->next, at);
             for (size_t c = 0; c < 4; c++)
-                o[c] +=
-                    scores[j] * load_cache(is_narrow, keys->v, j * keys->stride + i + 16 * c, 16);
+                o[c] += scores[j] * load_cache(is_narrow, keys->v, at + i + 16 * c, 16);
+        }
         for (size_t c = 0; c < 4; c++) rot_vstore(out + i + 16 * c, o[c] * inv);
     }
     return i;
@@ -281,8 +291,11 @@ ROT_INLINE float attend_to(bool is_narrow, const rot_train_keys *keys, const flo
                            float *scores, float *out)
 {
     size_t d = keys->head_dim;
-    for (size_t j = 0; j < keys->n; j++)
-        scores[j] = dot_cache(is_narrow, d, q, keys->k, j * keys->stride) * keys->scale;
+    for (size_t j = 0; j < keys->n; j++) {
+        size_t at = j * keys->stride;
+        fetch_cache(is_narrow, keys, keys->v, at);
+        scores[j] = dot_cache(is_narrow, d, q, keys->k, at) * keys->scale;
+    }
     float top = largest(keys->n, scores), sum = exponentials(keys->n, top, scores);
     float inv = 1.0f / sum;
     const rot_train_mask *w = &keys->mask;
