@@ -86,18 +86,16 @@ ROT_INLINE float sum_lanes(rot_v16f v)
     return v[0];
 }
 
-ROT_INLINE float dot(size_t n, const float *x, const float *y)
-{
-    rot_v16f sum = {0};
-    EACH(n) sum += load(x + i, m) * load(y + i, m);
-    return sum_lanes(sum);
-}
-
 ROT_INLINE float dot_cache(bool is_narrow, size_t n, const float *x, const void *rows, size_t at)
 {
     rot_v16f sum = {0};
     EACH(n) sum += load(x + i, m) * load_cache(is_narrow, rows, at + i, m);
     return sum_lanes(sum);
+}
+
+ROT_INLINE float dot(size_t n, const float *x, const float *y)
+{
+    return dot_cache(false, n, x, y, 0);
 }
 
 ROT_INLINE float sum_of(size_t n, const float *x)
