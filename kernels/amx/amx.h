@@ -1,4 +1,5 @@
-// Inside the amx backend: packed layouts, the kernels' interface, the emulation that tests open.
+// Inside the amx backend: packed layouts, weights, the kernels' interface, the emulation that tests
+// open.
 //
 // Rows of a matrix product (A) lie in blocks of 32 x 32: block row, block column, then two tiles of
 // 16 rows, each row 64 bytes. Columns past the width are zero, rows past the last one are nobody's.
@@ -49,6 +50,26 @@ typedef struct rot_amx_split {
     uint16_t *q, *k, *v;
     const size_t *to, *step; // (rows)
 } rot_amx_split;
+
+struct rot_linear {
+    size_t n_in, n_out;
+    rot_epilogue epilogue;
+    const uint16_t *weight; // [n_blocks][k_blocks][1024]
+    uint16_t *own_weight;   // the same, or NULL where it is another's
+    float *bias;            // (32 n_blocks)
+};
+
+// weights.c: as kernels/backend.h says.
+int rot_amx_linear_new(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                       const float *weight, const float *bias, rot_linear **out, rot_err *err);
+int rot_amx_linear_new_bf16(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
+                            const uint16_t *weight, const float *bias, rot_linear **out,
+                            rot_err *err);
+void rot_amx_linear_packed(const rot_backend *backend, const rot_linear *linear, rot_packed *out);
+int rot_amx_linear_new_packed(rot_backend *backend, size_t n_in, size_t n_out,
+                              rot_epilogue epilogue, const rot_packed *packed, const float *bias,
+                              rot_linear **out, rot_err *err);
+void rot_amx_linear_free(rot_backend *backend, rot_linear *linear);
 
 // One task of a linear: up to 256 rows by some block columns.
 typedef struct rot_amx_task {
