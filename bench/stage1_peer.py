@@ -218,9 +218,11 @@ def measure(top, args):
         compare(name, first[name], statistics.mean(values))
     peer.optimizer.zero_grad()
     fair = Fair(peer)
-    (first,), _ = train(top, args, 1, **{"optimizer.lr": 0})
-    for name, value in zip(("vision_loss", "lm_loss"), fair.step(range(args.batch))):  # warms, and moves the head by lr
+    for name, value in zip(("vision_loss", "lm_loss"), fair.step(range(args.samples))):  # warms, and moves the head by lr
         compare(f"{name}, in batches", first[name], value)
+    k = peer.data.K
+    by_k = sorted(range(len(k)), key=lambda i: k[i])
+    chosen = [by_k[(2 * i + 1) * len(k) // (2 * args.samples)] for i in range(args.samples)]  # as long as all are
     peer.seconds, lines, steps, fair_steps = {}, [], [], []
     for _ in range(args.rounds):
         log, seconds = train(top, args, 1 + args.steps)
@@ -230,7 +232,7 @@ def measure(top, args):
         fair.step(range(args.batch, 2 * args.batch))
         fair_steps.append(now(args.threads) - begin)
         peer.seconds.pop("step", None)
-        for i in range(args.samples):
+        for i in chosen:
             peer.run(i, args.batch)
         peer.step()
     parts = {part: statistics.median(seconds) for part, seconds in peer.seconds.items()}
@@ -243,9 +245,8 @@ def measure(top, args):
     in_batches = statistics.median(fair_steps) / args.batch
     print(f"batches in PyTorch\tall\t{args.threads}\t{in_batches * 1e3:.2f}")
     print(f"rotoscope\tall\t{args.threads}\t{ours * 1e3:.2f}")
-    k = peer.data.K
     print(f"# latents a sample: ours {statistics.mean(k[args.batch:(1 + args.steps) * args.batch]):.1f}, "
-          f"published {statistics.mean(k[:args.samples]):.1f}")
+          f"published {statistics.mean(k[i] for i in chosen):.1f}")
     print(f"# waiting for the store: {statistics.median(line['data_share'] for line in lines):.5f} of a step, "
           f"at most {max(line['data_share'] for line in lines):.5f}")
     print(f"# a step from the store is {theirs / ours:.1f} times as fast as the published way, "

@@ -9,6 +9,7 @@ by functions of their own that need numpy and scikit-learn alone.
 """
 import csv
 import json
+import os
 import pathlib
 import struct
 
@@ -235,22 +236,32 @@ def read_log(path):
     return out
 
 
+def _short(paths):
+    """Names that tell paths apart: without what all begin with, and without a file name that all have."""
+    files = [pathlib.Path(p).absolute() for p in paths]
+    if len(files) == 1:
+        return [files[0].name]
+    if len({f.name for f in files}) == 1:
+        files = [f.parent for f in files]
+    common = os.path.commonpath([f.parent for f in files])
+    return [str(f.relative_to(common)) for f in files]
+
+
 def draw_curves(paths, out, keys=None):
     """One panel per key, one line per log; losses on a logarithmic axis where they are positive."""
     plt, logs = _pyplot(), {str(p): read_log(p) for p in paths}
-    common = pathlib.Path(*pathlib.Path(paths[0]).parts[:-1])
+    names = _short(list(logs))
     shown = keys or [k for k in dict.fromkeys(k for log in logs.values() for k in log) if "loss" in k or k == "lr"]
     unknown = [k for k in shown if not any(k in log for log in logs.values())]
     if unknown or not shown:
         raise ValueError(f"no log has '{unknown[0] if unknown else 'loss'}'")
     figure, axes = plt.subplots(len(shown), 1, figsize=(12, 5 * len(shown)), sharex=True, squeeze=False)
     for axis, key in zip(axes[:, 0], shown):
-        for path, log in logs.items():
+        for i, (name, log) in enumerate(zip(names, logs.values())):
             if key in log:
-                label = path if len(logs) > 1 else str(pathlib.Path(path).relative_to(common))
-                axis.plot(*log[key], label=label)
+                axis.plot(*log[key], label=name, color=f"C{i % 10}")
         positive = all(v > 0 for log in logs.values() if key in log for v in log[key][1])
         axis.set(ylabel=key, yscale="log" if "loss" in key and positive else "linear")
+        axis.legend(fontsize=10)
     axes[-1, 0].set_xlabel("step")
-    axes[0, 0].legend(fontsize=10)
     return _save(plt, figure, out)

@@ -76,6 +76,9 @@ def test_curves(tmp_path):
     assert run("curves", *logs, "-o", tmp_path / "c.png").returncode == 0
     assert Image.open(tmp_path / "c.png").size[1] > 1500  # three panels
     assert run("curves", logs[0], "-o", tmp_path / "d.png", "--key", "lr").returncode == 0
+    assert plots._short(["a/x/train.jsonl", "a/y/z/train.jsonl"]) == ["x", "y/z"]
+    assert plots._short(["a/x/1.jsonl", "a/y/2.jsonl"]) == ["x/1.jsonl", "y/2.jsonl"]
+    assert plots._short(["a/x/1.jsonl"]) == ["1.jsonl"]
     for args, said in [((logs[0], "--key", "nothing"), "no log has 'nothing'"), ((tmp_path / "none",), "No such file")]:
         done = run("curves", *args, "-o", tmp_path / "no.png")
         assert done.returncode == 2 and said in done.stderr
