@@ -10,10 +10,19 @@
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define CHILD_THREADS 1 // it refuses new threads in a child of a process that has several
+#define FORK_WHILE_READING false
 #endif
 #endif
 #ifndef CHILD_THREADS
 #define CHILD_THREADS 2
+#endif
+// The allocators of ASan and TSan do not let go of their locks in a child: there the threads end
+// before the fork.
+#ifdef __SANITIZE_ADDRESS__
+#define FORK_WHILE_READING false
+#endif
+#ifndef FORK_WHILE_READING
+#define FORK_WHILE_READING true
 #endif
 
 static void embeds_dir(const char *name, char out[300])
@@ -251,13 +260,6 @@ static void *read_at_random(void *user)
     }
     return NULL;
 }
-
-// ASan's allocator does not let go of its locks in a child: there the threads end before the fork.
-#ifdef __SANITIZE_ADDRESS__
-enum { FORK_WHILE_READING = false };
-#else
-enum { FORK_WHILE_READING = true };
-#endif
 
 static void join_crowds(pthread_t *threads, const crowd *crowds)
 {
