@@ -152,6 +152,7 @@ static void products_equal_double_loops(void **state)
         }
         if (t) check_product(t, 14, 1100, 40, true); // several pieces of k
         if (t) check_product(t, 40, 1100, 40, true);
+        if (t) check_product(t, 150, 1100, 70, true); // and of rows, and panels
         if (t) check_product(t, 1100, 40, 36, true); // in outer too, and several of rows
         rot_train_close(&t);
     }
@@ -460,9 +461,9 @@ static void check_attention(rot_train *t, const attention_case *s)
     float *out = malloc(q * sizeof *out), *d = calloc(all, sizeof *d);
     double *want = malloc(all * sizeof *want);
     rot_err err;
-    for (size_t i = q; i < all; i++) in[i] = read_as(t, in[i]);
     void *k = cache_of(t, in + q, s->cache, kv / s->cache);
     void *v = cache_of(t, in + q + kv, s->cache, kv / s->cache);
+    for (size_t i = q; i < all; i++) in[i] = read_as(t, in[i]);
     assert_int_equal(t->ops->attention(t, a, in, k, v, out, lse, &err), 0);
     check_forward(attention_formula, s, in, all, out, q, "attention");
     differences(attention_formula, s, in, all, c, q, want);
@@ -489,6 +490,7 @@ static void attention_and_its_gradients(void **state)
     for (uint64_t r = 0; r < 55; r++) keys[r] = rot_random_key(7, r);
     const attention_case cases[] = {
         {{4, counts, past, base, 4, 2, 6, 0.4f, 0, NULL}, 6, 16},
+        {{4, counts, past, base, 1, 1, 70, 0.2f, 0, NULL}, 6, 16}, // 64 columns and some
         {{4, more, more_past, more_base, 2, 1, 20, 0.3f, 0, NULL}, 15, 28},
         {{4, more, more_past, more_base, 2, 2, 36, 0.2f, 0, NULL}, 15, 28},
         {{4, many, zero, many_base, 1, 1, 8, 0.3f, 0, NULL}, 55, 60}, // several blocks of queries
