@@ -153,7 +153,7 @@ static void products_equal_double_loops(void **state)
         if (t) check_product(t, 14, 1100, 40, true); // several pieces of k
         if (t) check_product(t, 40, 1100, 40, true);
         if (t) check_product(t, 150, 1100, 70, true); // and of rows, and panels
-        if (t) check_product(t, 1100, 40, 36, true); // in outer too, and several of rows
+        if (t) check_product(t, 1100, 40, 36, true);  // in outer too, and several of rows
         rot_train_close(&t);
     }
 }
