@@ -209,7 +209,7 @@ static cut cut_product(size_t rows, size_t n_blocks, size_t k_blocks, size_t thr
         c.columns = (n_blocks + pieces - 1) / pieces;
         if (c.columns < FEWEST_COLUMNS) c.columns = FEWEST_COLUMNS;
     }
-    if (k_blocks > ROT_AMX_K_PASS && c.columns > ROT_AMX_COLUMNS) c.columns = ROT_AMX_COLUMNS;
+    if (k_blocks > ROT_AMX_K_WHOLE && c.columns > ROT_AMX_COLUMNS) c.columns = ROT_AMX_COLUMNS;
     if (c.columns > n_blocks) c.columns = n_blocks;
     return c;
 }
@@ -248,7 +248,7 @@ static int multiply(amx *a, const rot_linear *l, size_t rows, const rot_buffer *
             .out_blocks = n_blocks,
             .out_width = l->n_out,
             .n_columns = l->n_out - column * 32,
-            .next = after < c.row_tasks && (after != r || k_blocks > ROT_AMX_K_PASS)
+            .next = after < c.row_tasks && (after != r || k_blocks > ROT_AMX_K_WHOLE)
                         ? packed + after * c.row_blocks / c.row_tasks * k_blocks * ROT_AMX_ELEMS
                         : NULL,
             .sums = (float *)(a->space + (size_t)omp_get_thread_num() * a->space_bytes)};
@@ -480,7 +480,7 @@ static int identify(const rot_cpu *cpu, rot_precision precision, char identity[1
     if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA))
         ROT_FAIL(err, ROT_ERR_UNSUPPORTED,
                  "backend amx: the system does not grant the use of tiles");
-    snprintf(identity, 128, "amx %s v2", rot_amx_real.isa);
+    snprintf(identity, 128, "amx %s v3", rot_amx_real.isa);
     return 0;
 }
 
@@ -495,7 +495,7 @@ static int identify_emulated(const rot_cpu *cpu, rot_precision precision, char i
                              rot_err *err)
 {
     ROT_TRY(check(cpu, cpu->avx512, "AVX-512 to be emulated", precision, err));
-    snprintf(identity, 128, "amx %s v2", rot_amx_emulated.isa);
+    snprintf(identity, 128, "amx %s v3", rot_amx_emulated.isa);
     return 0;
 }
 

@@ -17,14 +17,20 @@ enum {
     ROT_AMX_TILE = 512,   // elements of a tile
     ROT_AMX_ROWS = 256,   // most rows of a task: with 1024 of k they stay in the second-level cache
     ROT_AMX_K_CHUNK = 16, // blocks of k whose weights (32 KB) stay in the first-level cache
-    ROT_AMX_K_PASS = 32,  // blocks of k of a pass over a task's rows
-    ROT_AMX_COLUMNS =
-        16 // block columns of a task of several passes, whose sums (512 KB) stay there
+    ROT_AMX_K_WHOLE = 32, // most blocks of k that a task takes in one pass over its rows
+    ROT_AMX_COLUMNS = 8   // most block columns of a task of several passes: their sums (256 KB) and
+                          // a pass of its rows (256 KB) stay in the second-level cache
 };
 
 static inline size_t rot_amx_blocks(size_t n)
 {
     return (n + ROT_AMX_BLOCK - 1) / ROT_AMX_BLOCK;
+}
+
+// Blocks of k of a pass over a task's rows.
+static inline size_t rot_amx_pass(size_t k_blocks)
+{
+    return k_blocks > ROT_AMX_K_WHOLE ? ROT_AMX_K_CHUNK : ROT_AMX_K_WHOLE;
 }
 
 static inline size_t rot_amx_at(size_t width, size_t row, size_t column)

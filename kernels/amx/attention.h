@@ -9,6 +9,7 @@ typedef struct head_space {
     uint16_t *queries;       // packed (32, dim), where plain rows are not whole tiles
     float *scores[2];        // of two blocks (32, n_padded), rows ld apart
     uint16_t *chances;       // packed (32, n)
+    float *most;             // (32, 16): maxima of each row's scores
     float *mixed;            // (32, dim_padded)
     uint16_t *row;           // (dim_padded)
     size_t n_blocks, dim_blocks, ld;
@@ -33,29 +34,15 @@ static size_t lay_out(unsigned char *space, size_t n, size_t dim, head_space *s)
     s->queries = take_space(space, &at, s->dim_blocks * ROT_AMX_ELEMS * sizeof(uint16_t));
     for (int i = 0; i < 2; i++) s->scores[i] = take_space(space, &at, 32 * s->ld * sizeof(float));
     s->chances = take_space(space, &at, s->n_blocks * ROT_AMX_ELEMS * sizeof(uint16_t));
+    s->most = take_space(space, &at, 32 * 16 * sizeof(float));
     s->mixed = take_space(space, &at, 32 * s->dim_blocks * 32 * sizeof(float));
     s->row = take_space(space, &at, s->dim_blocks * 32 * sizeof(uint16_t));
     return at;
 }
 
-// Of a row of scores, in whole blocks of 32 of which n count.
-ROT_AVX512_INLINE float largest(const float *scores, size_t n)
-{
-    const __m512 least = _mm512_set1_ps(-__builtin_inff());
-    __m512 most[2] = {least, least};
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32)
-        for (size_t c = 0; c < 2; c++)
-            most[c] = _mm512_max_ps(most[c], _mm512_loadu_ps(scores + i + 16 * c));
-    for (size_t c = 0; i < n; c++, i += 16)
-        most[c] = _mm512_mask_max_ps(most[c], rot_avx512_lanes(i, n), most[c],
-                                     _mm512_loadu_ps(scores + i));
-    return _mm512_reduce_max_ps(_mm512_max_ps(most[0], most[1]));
-}
-
 ROT_AVX512_INLINE __m512 chance(const float *scores, __m512 factor, __m512 most)
 {
-    return exp2_held(_mm512_fmsub_ps(_mm512_loadu_ps(scores), factor, most));
+    return exp2_of(_mm512_fmsub_ps(_mm512_loadu_ps(scores), factor, most));
 }
 
 // exp(scale (score - maximum)) into a row of the packed chances, zeros behind the last; returns
@@ -94,7 +81,8 @@ ROT_AVX512_INLINE void begin_softmax(softmax *x, const head_space *s, const floa
 {
     *x = (softmax){scores,     s->ld, rows, n, 0, _mm512_set1_ps(scale * 0x1.715476p+0f),
                    s->chances, {0}}; // the factor is positive; 2^x instead of exp
-    for (size_t i = 0; i < rows; i++) x->sums[i] = largest(scores + i * s->ld, n);
+    for (size_t i = 0; i < rows; i++)
+        x->sums[i] = _mm512_reduce_max_ps(_mm512_load_ps(s->most + 16 * i));
 }
 
 ROT_AVX512_INLINE void take_rows(softmax *x, size_t n)
@@ -104,15 +92,30 @@ ROT_AVX512_INLINE void take_rows(softmax *x, size_t n)
                                     x->chances + x->done * 32);
 }
 
+// The maxima of rows of scores and of 32 columns more, of which `left` count.
+ROT_AVX512_INLINE void raise(float *most, const float *scores, size_t ld, size_t left, bool first)
+{
+    const __m512 least = _mm512_set1_ps(-__builtin_inff());
+    __mmask16 lower = left < 16 ? rot_avx512_lanes(0, left) : 0xffff;
+    __mmask16 upper = left < 32 ? left > 16 ? rot_avx512_lanes(16, left) : 0 : 0xffff;
+    for (size_t i = 0; i < 32; i++, scores += ld, most += 16) {
+        __m512 m = first ? least : _mm512_load_ps(most);
+        m = _mm512_mask_max_ps(m, lower, m, _mm512_load_ps(scores));
+        _mm512_store_ps(most, _mm512_mask_max_ps(m, upper, m, _mm512_load_ps(scores + 16)));
+    }
+}
+
 typedef struct tile_rows { // 32 rows of A: two tiles
     const unsigned char *at;
     size_t row, lower, block; // bytes from row to row, to the lower tile, to the next 32 columns
 } tile_rows;
 
 // to (32, 32 n_blocks) = a (32, 32 k_blocks) b, rows of `to` step bytes apart. The sums of a block
-// are stored between the first products of the next one. Beside it rows of `beside`, if any.
+// are stored between the first products of the next one. Beside it rows of `beside`, if any, and
+// the maxima of the first n columns, if asked for.
 ROT_AVX512_INLINE void multiply(rot_tiles *tiles, tile_rows a, const uint16_t *b, size_t k_blocks,
-                                size_t n_blocks, float *to, size_t step, softmax *beside)
+                                size_t n_blocks, float *to, size_t step, softmax *beside,
+                                float *most, size_t n_columns)
 {
     unsigned char *at = (unsigned char *)to, *before = NULL;
     size_t lower = 16 * step;
@@ -139,12 +142,16 @@ ROT_AVX512_INLINE void multiply(rot_tiles *tiles, tile_rows a, const uint16_t *b
             rot_tile_dot(tiles, 3, 5, 7);
         }
         if (beside) take_rows(beside, (31 + n_blocks) / n_blocks);
+        if (most && n) raise(most, (const float *)before, step / 4, 32, n == 1);
     }
 #undef ROT_ENTER
     rot_tile_store(tiles, 0, before, step);
     rot_tile_store(tiles, 1, before + 64, step);
     rot_tile_store(tiles, 2, before + lower, step);
     rot_tile_store(tiles, 3, before + lower + 64, step);
+    if (most)
+        raise(most, (const float *)before, step / 4, n_columns - (n_blocks - 1) * 32,
+              n_blocks == 1);
 }
 
 // Columns [column, column + dim) of a row of `out`, and the zeros behind the tensor's last one.
@@ -206,11 +213,11 @@ ROT_AVX512_TARGET static void attention_head(const rot_amx_head *h)
         size_t first = block * 32, mixed = s.dim_blocks * 32;
         if (block < s.n_blocks)
             multiply(&tiles, queries_of(h, &s, first), s.keys, s.dim_blocks, s.n_blocks, scores,
-                     s.ld * sizeof(float), &before);
+                     s.ld * sizeof(float), &before, s.most, h->n);
         take_rows(&before, 32);
         if (block) {
             multiply(&tiles, chances, s.values, s.n_blocks, s.dim_blocks, s.mixed,
-                     mixed * sizeof(float), NULL);
+                     mixed * sizeof(float), NULL, NULL, 0);
             put_mixed(h, &s, h->row + first - 32, before.rows, before.sums);
         }
         if (block < s.n_blocks)

@@ -2,52 +2,51 @@
 // behind tiles.h and rows.h; the order of accumulation over k does not depend on the task, because
 // partial sums are stored and loaded as they are.
 //
-// Loops from outside: passes over k, whose part of the task's rows (512 KB) stays in the second-
-// level cache; block columns; chunks of k, whose weights stay in the first-level cache; blocks of
-// rows, streamed past them. Two kinds of work fill the time in which the tiles multiply: a block's
-// sums are stored between the first products of the next block, and rows of finished blocks go
-// through their epilogue one by one, spread evenly over all products.
-#include "kernels/ref/math.h"
+// Loops from outside: passes over k, whose part of the task's rows (up to 512 KB) stays in the
+// second-level cache; block columns; chunks of k, whose weights stay in the first-level cache;
+// blocks of rows, streamed past them. Two kinds of work fill the time in which the tiles multiply:
+// a block's sums are stored between the first products of the next block, and rows of finished
+// blocks go through their epilogue one by one, spread evenly over all products.
 
-// y / (1 + 2^t), t = -2 log2(e) sqrt(2/pi) (y + 0.044715 y^3): the tanh GELU without a division,
-// by an estimate of 14 bits and a step of Newton's.
+// y / (1 + 2^t), by an estimate of 14 bits: the result is rounded to 8.
+ROT_AVX512_INLINE __m512 gated(__m512 y, __m512 t)
+{
+    return _mm512_mul_ps(y, _mm512_rcp14_ps(_mm512_add_ps(_mm512_set1_ps(1.0f), exp2_of(t))));
+}
+
+// t = -2 log2(e) sqrt(2/pi) (y + 0.044715 y^3)
 ROT_AVX512_INLINE __m512 gelu_tanh(__m512 y)
 {
     const float c = -2.0f * 0x1.988454p-1f * 0x1.715476p+0f;
-    __m512 t =
-        _mm512_fmadd_ps(_mm512_mul_ps(y, y), _mm512_set1_ps(c * 0x1.6e4e26p-5f), _mm512_set1_ps(c));
-    t = _mm512_min_ps(_mm512_set1_ps(126.0f), _mm512_mul_ps(t, y)); // the estimate knows no more
-    __m512 d = _mm512_add_ps(_mm512_set1_ps(1.0f), exp2_held(t));
-    __m512 q = _mm512_rcp14_ps(d);
-    q = _mm512_mul_ps(q, _mm512_fnmadd_ps(d, q, _mm512_set1_ps(2.0f)));
-    return _mm512_mul_ps(y, q);
+    __m512 cubic = _mm512_set1_ps(c * 0x1.6e4e26p-5f), linear = _mm512_set1_ps(c);
+    return gated(y, _mm512_mul_ps(y, _mm512_fmadd_ps(_mm512_mul_ps(y, y), cubic, linear)));
 }
 
-// clang refuses vector arguments between functions of different targets, inlined ones too: there
-// the values go by memory.
-#ifdef __clang__
-static void activate_in_memory(rot_epilogue kind, float y[16])
+// max(y, 0) - |y| h, h = erfc(|y| / sqrt(2)) / 2. The polynomial is a minimax fit to -log2(h) on
+// [0, 7], error 2e-5; h(7) is 1e-12. A NaN stays: it is the second operand.
+ROT_AVX512_INLINE __m512 gelu_erf(__m512 y)
 {
-    rot_v16f v;
-    memcpy(&v, y, sizeof v);
-    v = kind == ROT_EPILOGUE_GELU_ERF ? rot_vgelu_erf(v) : rot_vswish(v, 1.702f);
-    memcpy(y, &v, sizeof v);
+    __m512 a = _mm512_abs_ps(y), x = _mm512_min_ps(_mm512_set1_ps(7.0f), a);
+    __m512 p = _mm512_set1_ps(-0x1.aa5584p-20f); // of log2(h)
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(0x1.d70c82p-15f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(-0x1.cf0f36p-11f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(0x1.101476p-7f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(-0x1.b64868p-5f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(-0x1.d5fabep-2f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(-0x1.26aa46p+0f));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(-0x1.0000eap+0f));
+    return _mm512_fnmadd_ps(a, exp2_of(p), _mm512_max_ps(_mm512_setzero_ps(), y));
 }
-#endif
 
 ROT_AVX512_INLINE __m512 activate(rot_epilogue kind, __m512 y)
 {
-    if (kind == ROT_EPILOGUE_GELU_TANH) return gelu_tanh(y);
-    if (kind != ROT_EPILOGUE_GELU_ERF && kind != ROT_EPILOGUE_GELU_QUICK) return y;
-#ifdef __clang__
-    float values[16];
-    _mm512_storeu_ps(values, y);
-    activate_in_memory(kind, values);
-    return _mm512_loadu_ps(values);
-#else
-    if (kind == ROT_EPILOGUE_GELU_ERF) return (__m512)rot_vgelu_erf((rot_v16f)y);
-    return (__m512)rot_vswish((rot_v16f)y, 1.702f);
-#endif
+    switch (kind) { // a literal
+    case ROT_EPILOGUE_GELU_TANH: return gelu_tanh(y);
+    case ROT_EPILOGUE_GELU_ERF: return gelu_erf(y);
+    case ROT_EPILOGUE_GELU_QUICK: // y / (1 + exp(-1.702 y))
+        return gated(y, _mm512_mul_ps(y, _mm512_set1_ps(-1.702f * 0x1.715476p+0f)));
+    default: return y;
+    }
 }
 
 enum { SPLIT = ROT_EPILOGUE_ADD + 1 }; // a kind of epilogue more: the heads' rotation
@@ -209,7 +208,8 @@ static fetch plan_fetch(const rot_amx_task *t, size_t pass, size_t end, size_t r
            steps = t->n_blocks * chunks * row_blocks;
     fetch f = {left ? t->a : t->next, t->k_blocks, left ? end : 0, 0, SIZE_MAX, 0};
     if (!f.a) return f;
-    f.blocks = t->k_blocks - f.from < ROT_AMX_K_PASS ? t->k_blocks - f.from : ROT_AMX_K_PASS;
+    size_t most = rot_amx_pass(t->k_blocks), rest = t->k_blocks - f.from;
+    f.blocks = rest < most ? rest : most;
     size_t lines = row_blocks * f.blocks * 32;
     f.lines = ROT_AMX_K_CHUNK * ((lines + steps * ROT_AMX_K_CHUNK - 1) / (steps * ROT_AMX_K_CHUNK));
     size_t need = (lines + f.lines - 1) / f.lines;
@@ -244,12 +244,13 @@ ROT_AVX512_INLINE void run_task(rot_epilogue kind, const rot_amx_task *t)
     rot_tiles tiles;
     progress p = {.task = t,
                   .row_blocks = rot_amx_blocks(t->rows),
-                  .slots = t->k_blocks > ROT_AMX_K_PASS ? t->n_blocks : 2 * together(kind)};
+                  .slots = t->k_blocks > ROT_AMX_K_WHOLE ? t->n_blocks : 2 * together(kind)};
     p.sums = sums_of(&p, 0, 0);
     step s = {.lines = (32 + p.row_blocks - 1) / p.row_blocks}; // 2 KB blocks over a chunk's steps
     rot_tiles_begin(&tiles);
-    for (size_t pass = 0; pass < t->k_blocks; pass += ROT_AMX_K_PASS) {
-        size_t end = pass + ROT_AMX_K_PASS < t->k_blocks ? pass + ROT_AMX_K_PASS : t->k_blocks;
+    const size_t most = rot_amx_pass(t->k_blocks);
+    for (size_t pass = 0; pass < t->k_blocks; pass += most) {
+        size_t end = pass + most < t->k_blocks ? pass + most : t->k_blocks;
         s.rows = (32 + end - pass - 1) / (end - pass); // a block is finished while one is made
         const fetch f = plan_fetch(t, pass, end, p.row_blocks);
         size_t i = 0;

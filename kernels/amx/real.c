@@ -10,7 +10,7 @@
 
 size_t rot_amx_sums_floats(size_t k_blocks, size_t n_blocks)
 {
-    size_t columns = k_blocks > ROT_AMX_K_PASS ? n_blocks : 4; // product.h, slots
+    size_t columns = k_blocks > ROT_AMX_K_WHOLE ? n_blocks : 4; // product.h, slots
     return columns * (ROT_AMX_ROWS / 32) * ROT_AMX_ELEMS;
 }
 

@@ -2,18 +2,17 @@
 // and 2^x. Included by real.c and emulated.c behind tiles.h.
 #include "kernels/amx/amx.h"
 
-// 2^x by a minimax polynomial on [-1/2, 1/2], error 3e-7; from -126 on up, a NaN stays.
-ROT_AVX512_INLINE __m512 exp2_held(__m512 x)
+// 2^x, error 3e-6: a minimax polynomial on [0, 1), scaled by the whole part. A NaN stays, -infinity
+// gives 0.
+ROT_AVX512_INLINE __m512 exp2_of(__m512 x)
 {
-    x = _mm512_max_ps(_mm512_set1_ps(-126.0f), x);
-    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 r = _mm512_sub_ps(x, n), p = _mm512_set1_ps(0x1.5c08e6p-10f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.3d0c52p-7f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c6b6e4p-5f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ebf918p-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e428p-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.000002p+0f));
-    return _mm512_scalef_ps(p, n);
+    __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); // x - floor(x)
+    __m512 p = _mm512_set1_ps(0x1.bb7cd4p-7f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.aa13f0p-5f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ee798ap-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62d166p-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.00002cp+0f));
+    return _mm512_scalef_ps(p, x);
 }
 
 ROT_AVX512_INLINE __m512 widen(__m256i x)

@@ -156,6 +156,43 @@ static void linears_equal_ref_on_random_shapes(void **state)
     }
 }
 
+static double exact(rot_epilogue e, double y)
+{
+    if (e == ROT_EPILOGUE_GELU_ERF) return 0.5 * y * erfc(-y / sqrt(2));
+    double t = e == ROT_EPILOGUE_GELU_QUICK ? -1.702 * y
+                                            : -2 * sqrt(2 / M_PI) * (y + 0.044715 * y * y * y);
+    return y / (1 + exp(t));
+}
+
+// The product is 0, the bias what they are taken of: to little more than bfloat16's own rounding.
+static void activations_are_exact_over_their_range(void **state)
+{
+    (void)state;
+    enum { N = 8192 };
+    const float ends[] = {0, -0.0f, 1e-30f, -1e-30f, 1e30f, -1e30f, NAN, 7, -7, 127, -127};
+    for (int which = AMX_REAL; which <= AMX_EMULATED; which++) {
+        rot_backend *amx = open_subject(which, 1);
+        for (int e = 0; amx && e <= ROT_EPILOGUE_ADD; e++) {
+            if (e == ROT_EPILOGUE_NONE || e == ROT_EPILOGUE_ADD) continue;
+            linear_case c = make_case((shape){1, 1, N, (rot_epilogue)e});
+            c.x[0] = 0;
+            for (size_t i = 0; i < N; i++) c.bias[i] = (float)(12 * i) / (N / 2) - 12;
+            memcpy(c.bias, ends, sizeof ends);
+            float *got = run_case(amx, &c, 1, 1);
+            for (size_t i = 0; i < N; i++) {
+                double y = (double)c.bias[i], want = exact((rot_epilogue)e, y);
+                if (isnan(y) && isnan(got[i])) continue;
+                double most = (0x1p-8 + 0x1p-12) * fabs(want) + 1e-11 * fabs(y) + 1e-37;
+                if (!(fabs((double)got[i] - want) <= most))
+                    fail_msg("epilogue %d of %g: %.9g instead of %.9g", e, y, (double)got[i], want);
+            }
+            free(got);
+            free_case(&c);
+        }
+        if (amx) rot_backend_close(&amx);
+    }
+}
+
 // The merger reads 4 rows as one, whose parts then lie in other blocks.
 static void inputs_of_another_width_are_rearranged(void **state)
 {
@@ -394,6 +431,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tile_products_follow_the_manual),
         cmocka_unit_test(linears_equal_ref_on_random_shapes),
+        cmocka_unit_test(activations_are_exact_over_their_range),
         cmocka_unit_test(inputs_of_another_width_are_rearranged),
         cmocka_unit_test(outputs_of_another_width_hold_their_elements),
         cmocka_unit_test(bits_ignore_rows_and_threads),
