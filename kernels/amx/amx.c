@@ -75,7 +75,7 @@ static size_t packed_elems(size_t rows, size_t width)
     return rot_amx_blocks(rows) * rot_amx_blocks(width) * ROT_AMX_ELEMS;
 }
 
-// Room for whole blocks, also where 4 rows are seen as one or one as 4.
+// Room for whole blocks of packed rows, also where 4 rows are seen as one or one as 4.
 static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t width,
                       rot_buffer **out, rot_err *err)
 {
@@ -84,7 +84,7 @@ static int buffer_new(rot_backend *backend, rot_elem elem, size_t rows, size_t w
     *out = NULL;
     if (rows > SIZE_MAX / 32 || width > SIZE_MAX / 32)
         return rot_no_memory(err, SIZE_MAX, "a buffer");
-    rows = (rows + CHUNK - 1) / CHUNK * CHUNK;
+    if (elem == ROT_ELEM_ACT) rows = (rows + CHUNK - 1) / CHUNK * CHUNK;
     size_t padded = elem == ROT_ELEM_ACT ? rot_amx_blocks(width) * 32 : width, n_bytes;
     size_t elem_bytes = elem == ROT_ELEM_F32 ? sizeof(float) : sizeof(uint16_t);
     if (__builtin_mul_overflow(rows, padded, &n_bytes) ||
