@@ -387,6 +387,15 @@ static int plain(amx *a, const rot_buffer *in, size_t n, const uint16_t **out, u
     return 0;
 }
 
+// The first element of a head in q, k and v, and the rows of its segment.
+static size_t head_at(const rot_segments *segments, rot_heads shape, int task, size_t *n)
+{
+    int s = task / shape.heads, h = task % shape.heads;
+    size_t start = (size_t)segments->starts[s];
+    *n = (size_t)segments->starts[s + 1] - start;
+    return (start * (size_t)shape.heads + (size_t)h * *n) * (size_t)shape.head_dim;
+}
+
 static int attention(rot_backend *backend, const rot_segments *segments, rot_heads shape,
                      float scale, const rot_buffer *q, const rot_buffer *k, const rot_buffer *v,
                      rot_buffer *out, rot_err *err)
@@ -408,20 +417,22 @@ static int attention(rot_backend *backend, const rot_segments *segments, rot_hea
     ROT_GO(output(out, rows, width, err));
 #pragma omp parallel for schedule(dynamic, 1) num_threads(backend->threads)
     for (int task = 0; task < n_tasks; task++) {
-        size_t s = (size_t)task / heads, h = (size_t)task % heads;
-        size_t start = (size_t)segments->starts[s], n = (size_t)segments->starts[s + 1] - start,
-               at = (start * heads + h * n) * dim;
-        rot_amx_head head = {from[0] + at,
-                             from[1] + at,
-                             from[2] + at,
-                             n,
-                             dim,
-                             scale,
-                             out->data,
-                             width,
-                             start,
-                             h * dim,
-                             a->space + (size_t)omp_get_thread_num() * a->space_bytes};
+        size_t n, next_n = 0, at = head_at(segments, shape, task, &n), next = 0;
+        int after = task + backend->threads;
+        if (after < n_tasks) next = head_at(segments, shape, after, &next_n);
+        rot_amx_head head = {.q = from[0] + at,
+                             .k = from[1] + at,
+                             .v = from[2] + at,
+                             .n = n,
+                             .dim = dim,
+                             .scale = scale,
+                             .out = out->data,
+                             .width = width,
+                             .row = (size_t)segments->starts[task / shape.heads],
+                             .column = (size_t)(task % shape.heads) * dim,
+                             .space = a->space + (size_t)omp_get_thread_num() * a->space_bytes,
+                             .next = {from[0] + next, from[1] + next, from[2] + next},
+                             .next_elems = next_n * dim};
         a->kernels->attention(&head);
     }
 done:

@@ -105,7 +105,9 @@ typedef struct rot_amx_head {
     float scale;
     uint16_t *out;
     size_t width, row, column;
-    unsigned char *space; // rot_amx_head_bytes
+    unsigned char *space;    // rot_amx_head_bytes
+    const uint16_t *next[3]; // q, k, v of the head that this thread is likely to take next,
+    size_t next_elems;       // of each; 0: none
 } rot_amx_head;
 
 size_t rot_amx_head_bytes(size_t n, size_t dim);

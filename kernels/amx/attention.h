@@ -2,7 +2,7 @@
 // emulated.c behind tiles.h and rows.h. Scores of a block of queries stay in the second-level cache
 // whole (up to some thousand keys), so that the softmax has the one maximum that the contract names
 // instead of a running one. While the tiles multiply the scores of one block, rows of the block
-// before it go through their softmax.
+// before it go through their softmax, and the next head is fetched.
 
 typedef struct head_space {
     uint16_t *keys, *values; // packed weights: (n, dim) as rows, as columns
@@ -105,17 +105,35 @@ ROT_AVX512_INLINE void raise(float *most, const float *scores, size_t ld, size_t
     }
 }
 
+typedef struct beside { // what is done while the tiles multiply the scores of one block
+    softmax *before;    // rows of the block before go through their softmax
+    float *most;        // maxima of this block's rows, over n columns, grow
+    size_t n;
+    const uint16_t *const *next; // lines of the next head's q, k and v are fetched
+    size_t line, lines, at_once;
+} beside;
+
+// Beside the products of block column `block`; `stored` are the scores of the one before it.
+ROT_AVX512_INLINE void go_beside(beside *x, size_t block, size_t n_blocks, const float *stored,
+                                 size_t ld)
+{
+    enum { LINE = 64 / sizeof(uint16_t) };
+    take_rows(x->before, (31 + n_blocks) / n_blocks);
+    for (size_t i = 0; i < x->at_once && x->line < x->lines; i++, x->line++)
+        for (int part = 0; part < 3; part++)
+            _mm_prefetch((const char *)(x->next[part] + x->line * LINE), _MM_HINT_T1);
+    if (block) raise(x->most, stored, ld, x->n - (block - 1) * 32, block == 1);
+}
+
 typedef struct tile_rows { // 32 rows of A: two tiles
     const unsigned char *at;
     size_t row, lower, block; // bytes from row to row, to the lower tile, to the next 32 columns
 } tile_rows;
 
 // to (32, 32 n_blocks) = a (32, 32 k_blocks) b, rows of `to` step bytes apart. The sums of a block
-// are stored between the first products of the next one. Beside it rows of `beside`, if any, and
-// the maxima of the first n columns, if asked for.
+// are stored between the first products of the next one. `x` NULL: nothing beside it.
 ROT_AVX512_INLINE void multiply(rot_tiles *tiles, tile_rows a, const uint16_t *b, size_t k_blocks,
-                                size_t n_blocks, float *to, size_t step, softmax *beside,
-                                float *most, size_t n_columns)
+                                size_t n_blocks, float *to, size_t step, beside *x)
 {
     unsigned char *at = (unsigned char *)to, *before = NULL;
     size_t lower = 16 * step;
@@ -141,17 +159,14 @@ ROT_AVX512_INLINE void multiply(rot_tiles *tiles, tile_rows a, const uint16_t *b
             if (!k) ROT_ENTER(3, lower + 64);
             rot_tile_dot(tiles, 3, 5, 7);
         }
-        if (beside) take_rows(beside, (31 + n_blocks) / n_blocks);
-        if (most && n) raise(most, (const float *)before, step / 4, 32, n == 1);
+        if (x) go_beside(x, n, n_blocks, (const float *)before, step / sizeof(float));
     }
 #undef ROT_ENTER
     rot_tile_store(tiles, 0, before, step);
     rot_tile_store(tiles, 1, before + 64, step);
     rot_tile_store(tiles, 2, before + lower, step);
     rot_tile_store(tiles, 3, before + lower + 64, step);
-    if (most)
-        raise(most, (const float *)before, step / 4, n_columns - (n_blocks - 1) * 32,
-              n_blocks == 1);
+    if (x) go_beside(x, n_blocks, n_blocks, (const float *)before, step / sizeof(float));
 }
 
 // Columns [column, column + dim) of a row of `out`, and the zeros behind the tensor's last one.
@@ -207,17 +222,19 @@ ROT_AVX512_TARGET static void attention_head(const rot_amx_head *h)
     const tile_rows chances = {(const unsigned char *)s.chances, ROT_TILE_BYTES,
                                ROT_AMX_TILE * sizeof(uint16_t), ROT_AMX_ELEMS * sizeof(uint16_t)};
     softmax before = {0}; // of the block before
+    const size_t lines = (h->next_elems + 31) / 32, steps = s.n_blocks * (s.n_blocks + 1);
+    beside x = {&before, s.most, h->n, h->next, 0, lines, (lines + steps - 1) / steps};
     rot_tiles_begin(&tiles);
     for (size_t block = 0; block <= s.n_blocks; block++) {
         float *scores = s.scores[block % 2];
         size_t first = block * 32, mixed = s.dim_blocks * 32;
         if (block < s.n_blocks)
             multiply(&tiles, queries_of(h, &s, first), s.keys, s.dim_blocks, s.n_blocks, scores,
-                     s.ld * sizeof(float), &before, s.most, h->n);
+                     s.ld * sizeof(float), &x);
         take_rows(&before, 32);
         if (block) {
             multiply(&tiles, chances, s.values, s.n_blocks, s.dim_blocks, s.mixed,
-                     mixed * sizeof(float), NULL, NULL, 0);
+                     mixed * sizeof(float), NULL);
             put_mixed(h, &s, h->row + first - 32, before.rows, before.sums);
         }
         if (block < s.n_blocks)

@@ -20,7 +20,8 @@ ROT_AVX512_INLINE __m512 widen(__m256i x)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 
-// Sums run in four chains, so that they do not wait for each other; the rest joins the first.
+// Sums run in four chains, so that they do not wait for each other; the rest joins the first. The
+// row behind this one is fetched.
 ROT_AVX512_INLINE float sum_squares(const float *x, size_t width, __m512 mean)
 {
     size_t whole = width / 64 * 64, i;
@@ -28,6 +29,7 @@ ROT_AVX512_INLINE float sum_squares(const float *x, size_t width, __m512 mean)
     for (int c = 0; c < 4; c++) s[c] = _mm512_setzero_ps();
     for (i = 0; i < whole; i += 64)
         for (size_t c = 0; c < 4; c++) {
+            _mm_prefetch((const char *)(x + width + i + 16 * c), _MM_HINT_T0);
             __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + i + 16 * c), mean);
             s[c] = _mm512_fmadd_ps(d, d, s[c]);
         }
