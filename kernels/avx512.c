@@ -15,30 +15,10 @@ AVX512_INLINE __m512 normed(__m512 x, __m512 mean, __m512 scale, __m512 gamma, _
 AVX512 void rot_avx512_layer_norm_row(const float *x, size_t width, float eps, const float *gamma,
                                       const float *beta, uint16_t *out)
 {
-    enum { STEP = 64 };
-    size_t whole = width / STEP * STEP, i;
-    __m512 sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
-                      _mm512_setzero_ps()};
-    for (i = 0; i < whole; i += STEP)
-        for (int c = 0; c < 4; c++)
-            sums[c] = _mm512_add_ps(sums[c], _mm512_loadu_ps(x + i + 16 * c));
-    for (; i < width; i += 16)
-        sums[0] = _mm512_add_ps(sums[0], _mm512_maskz_loadu_ps(rot_avx512_lanes(i, width), x + i));
-    __m512 mean = _mm512_set1_ps(rot_avx512_sum_of(sums) / (float)width);
-    for (int c = 0; c < 4; c++) sums[c] = _mm512_setzero_ps();
-    for (i = 0; i < whole; i += STEP)
-        for (int c = 0; c < 4; c++) {
-            __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + i + 16 * c), mean);
-            sums[c] = _mm512_fmadd_ps(d, d, sums[c]);
-        }
-    for (; i < width; i += 16) {
-        __mmask16 m = rot_avx512_lanes(i, width);
-        __m512 d = _mm512_maskz_sub_ps(m, _mm512_maskz_loadu_ps(m, x + i), mean);
-        sums[0] = _mm512_fmadd_ps(d, d, sums[0]);
-    }
-    float variance = rot_avx512_sum_of(sums) / (float)width;
+    __m512 mean = _mm512_set1_ps(rot_avx512_sum_row(x, width) / (float)width);
+    float variance = rot_avx512_sum_squares(x, width, mean) / (float)width;
     __m512 scale = _mm512_set1_ps(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(variance + eps))));
-    for (i = 0; i < width; i += 16) {
+    for (size_t i = 0; i < width; i += 16) {
         __mmask16 m = rot_avx512_lanes(i, width);
         rot_avx512_store_bf16(out + i, m,
                               normed(_mm512_maskz_loadu_ps(m, x + i), mean, scale,

@@ -56,6 +56,39 @@ ROT_AVX512_INLINE float rot_avx512_sum_of(const __m512 *sums)
         _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
 }
 
+// Of (x - mean)^2 over a row. Sums run in four chains, so that they do not wait for each other; the
+// rest joins the first. The row behind this one is fetched.
+ROT_AVX512_INLINE float rot_avx512_sum_squares(const float *x, size_t width, __m512 mean)
+{
+    size_t whole = width / 64 * 64, i;
+    __m512 s[4];
+    for (int c = 0; c < 4; c++) s[c] = _mm512_setzero_ps();
+    for (i = 0; i < whole; i += 64)
+        for (size_t c = 0; c < 4; c++) {
+            _mm_prefetch((const char *)(x + width + i + 16 * c), _MM_HINT_T0);
+            __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + i + 16 * c), mean);
+            s[c] = _mm512_fmadd_ps(d, d, s[c]);
+        }
+    for (; i < width; i += 16) {
+        __mmask16 m = rot_avx512_lanes(i, width);
+        __m512 d = _mm512_maskz_sub_ps(m, _mm512_maskz_loadu_ps(m, x + i), mean);
+        s[0] = _mm512_fmadd_ps(d, d, s[0]);
+    }
+    return rot_avx512_sum_of(s);
+}
+
+ROT_AVX512_INLINE float rot_avx512_sum_row(const float *x, size_t width)
+{
+    size_t whole = width / 64 * 64, i;
+    __m512 s[4];
+    for (int c = 0; c < 4; c++) s[c] = _mm512_setzero_ps();
+    for (i = 0; i < whole; i += 64)
+        for (size_t c = 0; c < 4; c++) s[c] = _mm512_add_ps(s[c], _mm512_loadu_ps(x + i + 16 * c));
+    for (; i < width; i += 16)
+        s[0] = _mm512_add_ps(s[0], _mm512_maskz_loadu_ps(rot_avx512_lanes(i, width), x + i));
+    return rot_avx512_sum_of(s);
+}
+
 ROT_AVX512_INLINE __m256i rot_avx512_to_bf16(__m512 x)
 {
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rot_avx512_upper_bf16(x), 16));

@@ -20,39 +20,6 @@ ROT_AVX512_INLINE __m512 widen(__m256i x)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 
-// Sums run in four chains, so that they do not wait for each other; the rest joins the first. The
-// row behind this one is fetched.
-ROT_AVX512_INLINE float sum_squares(const float *x, size_t width, __m512 mean)
-{
-    size_t whole = width / 64 * 64, i;
-    __m512 s[4];
-    for (int c = 0; c < 4; c++) s[c] = _mm512_setzero_ps();
-    for (i = 0; i < whole; i += 64)
-        for (size_t c = 0; c < 4; c++) {
-            _mm_prefetch((const char *)(x + width + i + 16 * c), _MM_HINT_T0);
-            __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + i + 16 * c), mean);
-            s[c] = _mm512_fmadd_ps(d, d, s[c]);
-        }
-    for (; i < width; i += 16) {
-        __mmask16 m = rot_avx512_lanes(i, width);
-        __m512 d = _mm512_maskz_sub_ps(m, _mm512_maskz_loadu_ps(m, x + i), mean);
-        s[0] = _mm512_fmadd_ps(d, d, s[0]);
-    }
-    return rot_avx512_sum_of(s);
-}
-
-ROT_AVX512_INLINE float sum_row(const float *x, size_t width)
-{
-    size_t whole = width / 64 * 64, i;
-    __m512 s[4];
-    for (int c = 0; c < 4; c++) s[c] = _mm512_setzero_ps();
-    for (i = 0; i < whole; i += 64)
-        for (size_t c = 0; c < 4; c++) s[c] = _mm512_add_ps(s[c], _mm512_loadu_ps(x + i + 16 * c));
-    for (; i < width; i += 16)
-        s[0] = _mm512_add_ps(s[0], _mm512_maskz_loadu_ps(rot_avx512_lanes(i, width), x + i));
-    return rot_avx512_sum_of(s);
-}
-
 // Sixteen columns; beta NULL: RMSNorm.
 ROT_AVX512_INLINE __m512 normed(const rot_amx_norm *n, const float *x, size_t i, __mmask16 m,
                                 __m512 mean, __m512 scale)
@@ -68,8 +35,8 @@ ROT_AVX512_TARGET static void norm_row(const rot_amx_norm *n, size_t row)
     const float *x = n->x + row * n->width;
     uint16_t *to = n->out + rot_amx_at(n->width, row, 0);
     __m512 mean = _mm512_setzero_ps();
-    if (n->beta) mean = _mm512_set1_ps(sum_row(x, n->width) / (float)n->width);
-    float variance = sum_squares(x, n->width, mean) / (float)n->width;
+    if (n->beta) mean = _mm512_set1_ps(rot_avx512_sum_row(x, n->width) / (float)n->width);
+    float variance = rot_avx512_sum_squares(x, n->width, mean) / (float)n->width;
     __m512 scale = _mm512_set1_ps(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(variance + n->eps))));
     size_t i = 0;
     for (; i + 32 <= n->width; i += 32, to += ROT_AMX_ELEMS)
