@@ -23,6 +23,18 @@
 #include "kernels/ref/math.h"
 #include "kernels/ref/ref.h"
 
+// What an epilogue makes of y, but for what it adds to; exact where little of y is left, too.
+static inline double activation(rot_epilogue e, double y)
+{
+    switch (e) {
+    case ROT_EPILOGUE_GELU_TANH:
+        return y / (1 + exp(-2 * sqrt(2 / M_PI) * (y + 0.044715 * y * y * y)));
+    case ROT_EPILOGUE_GELU_ERF: return 0.5 * y * erfc(-y / sqrt(2));
+    case ROT_EPILOGUE_GELU_QUICK: return y / (1 + exp(-1.702 * y));
+    default: return y;
+    }
+}
+
 static uint64_t seed = 88172645463325252u;
 
 static inline float uniform(void) // (-1, 1)

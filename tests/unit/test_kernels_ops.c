@@ -14,14 +14,7 @@ static void assert_close(const float *got, const double *want, size_t n, double 
 
 static double epilogue(rot_epilogue e, double y, double before)
 {
-    switch (e) {
-    case ROT_EPILOGUE_GELU_TANH:
-        return 0.5 * y * (1 + tanh(sqrt(2 / M_PI) * (y + 0.044715 * y * y * y)));
-    case ROT_EPILOGUE_GELU_ERF: return 0.5 * y * (1 + erf(y / sqrt(2)));
-    case ROT_EPILOGUE_GELU_QUICK: return y / (1 + exp(-1.702 * y));
-    case ROT_EPILOGUE_ADD: return before + y;
-    default: return y;
-    }
+    return e == ROT_EPILOGUE_ADD ? before + y : activation(e, y);
 }
 
 static void check_linear(rot_backend *b, size_t rows, size_t n_in, size_t n_out, rot_epilogue e)
