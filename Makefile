@@ -26,7 +26,8 @@ DEPS_trainer := trainer schemas pipeline shards encoder kernels renderer tokeniz
 
 PKGS := freetype2 harfbuzz fribidi fontconfig libpng libzstd lmdb libxxhash libcrypto zlib yaml-0.1 jansson \
         libpcre2-8 libutf8proc
-HAVE_PKGS := $(shell pkg-config --exists $(PKGS) 2>/dev/null && echo yes)
+CLI_PKGS := libmicrohttpd
+HAVE_PKGS := $(shell pkg-config --exists $(PKGS) $(CLI_PKGS) 2>/dev/null && echo yes)
 HAVE_DNNL := $(shell test -e /usr/include/oneapi/dnnl/dnnl.h && echo yes)
 
 CC := gcc
@@ -88,7 +89,7 @@ deps:
 	@tools/install-deps
 
 $(BUILD)/rotoscope: $(CLI_OBJS) $(BUILD)/librotoscope.a
-	@echo "  ld $@"; $(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LIBS)
+	@echo "  ld $@"; $(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LIBS) $(shell pkg-config --libs $(CLI_PKGS) 2>/dev/null)
 
 $(BUILD)/librotoscope.a: $(LIB_OBJS)
 	@rm -f $@

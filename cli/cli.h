@@ -51,7 +51,6 @@ int cli_generate(int argc, char **argv);
 int cli_import(int argc, char **argv);
 int cli_init_model(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
-int cli_later(int argc, char **argv); // verbs that do not exist yet: says so, exit code 2
 int cli_render(int argc, char **argv);
 int cli_repair(int argc, char **argv);
 int cli_report(int argc, char **argv);
@@ -62,6 +61,7 @@ int cli_sweep(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_train(int argc, char **argv);
 int cli_verify(int argc, char **argv);
+int cli_view(int argc, char **argv);
 int cli_why(int argc, char **argv);
 
 #endif

@@ -25,7 +25,7 @@ static const cli_verb verbs[] = {
     {"gc", "show or remove stages that no dataset names", cli_gc},
     {"sweep", "make many variants of a dataset, and a table of them", cli_sweep},
     {"submit", "write the scripts of a build on a cluster", cli_submit},
-    {"view", "(later) browse a dataset", cli_later},
+    {"view", "browse a dataset, in a web browser", cli_view},
     {"train", "train a model on a dataset, or go on with it", cli_train},
     {"merge", "add an adapter to its model", cli_merge},
     {"generate", "answers by latent thoughts", cli_generate},

@@ -30,9 +30,11 @@ static const char style[] =
     "system-ui,sans-serif;fill:var(--soft)}.bar{fill:var(--accent)}\n"
     ".picture{overflow-x:auto;margin:.3rem 0}.picture svg{background:#fff;display:block}\n"
     ".sample{border-top:1px solid var(--line);padding:.8rem 0}.about{color:var(--soft)}\n"
-    "code{font-size:.85em;overflow-wrap:anywhere}#grid:not(:checked)~* .grid{display:none}\n";
+    "code{font-size:.85em;overflow-wrap:anywhere}#grid:not(:checked)~* .grid{display:none}\n"
+    ".error{color:#c2452d}form{margin:.8rem "
+    "0}input:not([type]){font:inherit}a{color:var(--accent)}\n";
 
-static void begin_page(rot_str *html, const char *name, const report_split *first)
+void report_begin(rot_str *html, const char *name, const report_split *first)
 {
     int patch = first && first->has_geometry ? first->preprocessor.patch_px : 16;
     int merged = first && first->has_geometry ? patch * first->preprocessor.merge : 32;
@@ -53,8 +55,13 @@ static void begin_page(rot_str *html, const char *name, const report_split *firs
         patch, patch, patch, patch, patch, patch, merged, merged, merged, merged);
 }
 
-static void add_overview(rot_str *html, const rot_dataset *dataset, const report_split *splits,
-                         int n)
+void report_grid_switch(rot_str *html)
+{
+    rot_str_puts(html, "<input type=\"checkbox\" id=\"grid\" checked> <label for=\"grid\">patches "
+                       "and merged tokens</label>\n");
+}
+
+void report_overview(rot_str *html, const rot_dataset *dataset, const report_split *splits, int n)
 {
     rot_str_puts(html, "<h1>");
     report_text(html, rot_dataset_name(dataset), strlen(rot_dataset_name(dataset)));
@@ -153,8 +160,8 @@ static int add_stages(rot_str *html, const report_split *split, rot_err *err)
     return 0;
 }
 
-static void add_field(rot_str *html, const char *tag, const char *name, const char *text,
-                      size_t n_bytes)
+void report_field(rot_str *html, const char *tag, const char *name, const char *text,
+                  size_t n_bytes)
 {
     rot_str_printf(html, "<%s class=\"%s\" dir=\"auto\">", tag, name);
     report_text(html, text, n_bytes);
@@ -172,31 +179,37 @@ static int add_texts(rot_str *html, const report_split *split, uint64_t row, rot
     rot_str_puts(html, "<details><summary>");
     report_text(html, view.text[0], view.n_text[0]);
     rot_str_printf(html, ": %u text tokens of trace</summary>\n", view.n_trace_ids);
-    add_field(html, "p", "question", view.text[1], view.n_text[1]);
-    add_field(html, "div", "trace", view.text[2], view.n_text[2]);
-    add_field(html, "p", "answer", view.text[3], view.n_text[3]);
+    report_field(html, "p", "question", view.text[1], view.n_text[1]);
+    report_field(html, "div", "trace", view.text[2], view.n_text[2]);
+    report_field(html, "p", "answer", view.text[3], view.n_text[3]);
     rot_str_puts(html, "</details>\n");
     return 0;
+}
+
+int report_drawn(rot_str *html, const report_split *split, const rot_record *record, rot_err *err)
+{
+    rot_grid grid;
+    bool has_grid = false;
+    rot_image image = {record->payload, (int32_t)record->shape[0], (int32_t)record->shape[1],
+                       (int32_t)record->shape[2]};
+    if (split->has_geometry)
+        has_grid = rot_geometry_grid(split->geometry, &split->preprocessor, image.width_px,
+                                     image.height_px, &grid, NULL) == 0;
+    rot_str_printf(html, "drawn %d × %d px", image.width_px, image.height_px);
+    if (has_grid)
+        rot_str_printf(html, ", seen as %d × %d px, %d row%s of merged tokens, K = %d", grid.width,
+                       grid.height, grid.rows, grid.rows == 1 ? "" : "s", grid.k);
+    rot_str_puts(html, "</div>\n");
+    return report_picture(html, &image, split->geometry, has_grid ? &grid : NULL, err);
 }
 
 static int add_sample(rot_str *html, const report_split *split, uint64_t row, rot_err *err)
 {
     rot_record record;
-    rot_grid grid;
-    bool has_grid = false;
     ROT_TRY(rot_stage_get(split->images, row, &record, err));
-    rot_image image = {record.payload, (int32_t)record.shape[0], (int32_t)record.shape[1],
-                       (int32_t)record.shape[2]};
-    if (split->has_geometry)
-        has_grid = rot_geometry_grid(split->geometry, &split->preprocessor, image.width_px,
-                                     image.height_px, &grid, NULL) == 0;
-    rot_str_printf(html, "<div class=\"sample\"><div class=\"about\">row %llu: drawn %d × %d px",
-                   (unsigned long long)row, image.width_px, image.height_px);
-    if (has_grid)
-        rot_str_printf(html, ", seen as %d × %d px, %d row%s of merged tokens, K = %d", grid.width,
-                       grid.height, grid.rows, grid.rows == 1 ? "" : "s", grid.k);
-    rot_str_puts(html, "</div>\n");
-    ROT_TRY(report_picture(html, &image, split->geometry, has_grid ? &grid : NULL, err));
+    rot_str_printf(
+        html, "<div class=\"sample\"><div class=\"about\">row %llu: ", (unsigned long long)row);
+    ROT_TRY(report_drawn(html, split, &record, err));
     ROT_TRY(add_texts(html, split, row, err));
     rot_str_puts(html, "</div>\n");
     return 0;
@@ -259,11 +272,10 @@ int rot_report(const char *dataset_path, char **html, rot_err *err)
     splits = rot_calloc((size_t)n + 1, sizeof *splits);
     if (!splits) ROT_GO(rot_no_memory(err, (size_t)n * sizeof *splits, "report"));
     for (; opened < n; opened++) ROT_GO(report_split_open(dataset, opened, &splits[opened], err));
-    begin_page(&page, rot_dataset_name(dataset), n ? &splits[0] : NULL);
-    add_overview(&page, dataset, splits, n);
-    rot_str_puts(&page, "<input type=\"checkbox\" id=\"grid\" checked> <label for=\"grid\">patches "
-                        "and merged tokens"
-                        "</label>\n");
+    for (int i = 0; i < n; i++) ROT_GO(report_split_scan(&splits[i], err));
+    report_begin(&page, rot_dataset_name(dataset), n ? &splits[0] : NULL);
+    report_overview(&page, dataset, splits, n);
+    report_grid_switch(&page);
     for (int i = 0; i < n; i++)
         ROT_GO(add_split(&page, &splits[i], REPORT_SAMPLES / n > 6 ? REPORT_SAMPLES / n : 6, err));
     add_config(&page, dataset_path);

@@ -181,12 +181,17 @@ int report_split_open(const rot_dataset *dataset, int i, report_split *out, rot_
     if (!out->causes || !out->skipped || !out->stages) ROT_GO(rot_no_memory(err, 0, "report"));
     ROT_GO(rot_dataset_split(dataset, i, &out->info));
     ROT_GO(open_stages(dataset, out, err));
-    if (out->tokens) ROT_GO(scan(out, out->tokens, !out->images, err));
-    if (out->images) ROT_GO(scan(out, out->images, true, err));
-    sort(out);
 done:
     if (rc < 0) report_split_close(out);
     return rc;
+}
+
+int report_split_scan(report_split *split, rot_err *err)
+{
+    if (split->tokens) ROT_TRY(scan(split, split->tokens, !split->images, err));
+    if (split->images) ROT_TRY(scan(split, split->images, true, err));
+    sort(split);
+    return 0;
 }
 
 void report_split_close(report_split *split)

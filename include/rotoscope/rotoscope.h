@@ -19,6 +19,7 @@
 #include "sweep.h"
 #include "tokenizer.h"
 #include "train.h"
+#include "view.h"
 
 #define ROT_VERSION "0.1.0"
 
