@@ -242,6 +242,9 @@ static int run_case(const rot_cpu *cpu, rot_encoder *encoder, const rot_encoder_
            top[PASSES - 1] > 0 ? best * per_image / top[PASSES - 1] : 0, ratio[PASSES / 2],
            cpu->name);
     print_profile(encoder, seconds, work);
+    char note[512];
+    rot_encoder_note(encoder, note, sizeof note);
+    if (*note) printf("#   %s\n", note);
     fflush(stdout);
     free_workload(&w);
     return 0;

@@ -1,13 +1,16 @@
 """The tower on an NVIDIA GPU: against a large product, against transformers, and in a whole build.
 
-encode_cuda.py [FOLDER]; scratch goes to FOLDER (default: a new one in /dev/shm). Needs a GPU, `make CUDA=1 bench`
-and the packages of tools/install-peers with a CUDA build of torch. Prints TSV rows; random data throughout:
+encode_cuda.py [FOLDER] [--no-peers] [--no-build]; scratch goes to FOLDER (default: a new one in /dev/shm). Needs a GPU,
+`make CUDA=1 bench` and the packages of tools/install-peers with a CUDA build of torch. Prints TSV rows; random data
+throughout:
   ceiling   TFLOP/s of a bf16 product of 8192 x 8192 x 8192 (cuBLASLt by torch), before and after
   ours      images/s and TFLOP/s of the whole 4B tower at 300 and 80 patches, over the ceiling; a profile below
   peer      transformers on the same checkpoint: packed batches with sdpa, FlashAttention and torch.compile where
             they are there, and one image per call, as the published code does it
   build     50,000 synthetic traces, end to end: images/s, GB/s, the tower's share, the time for 385,620"""
+import argparse
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -17,14 +20,10 @@ import sys
 import tempfile
 import time
 
-TOP = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TOP / "tests" / "peers"))
-import peer_torch  # noqa: E402,F401
-import torch  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig  # noqa: E402
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel  # noqa: E402
+import torch
 
+TOP = pathlib.Path(__file__).resolve().parents[1]
+BUILD = TOP / os.environ.get("BUILD", "build")
 ROWS = 50_000
 TARGET_ROWS = 385_620  # of GSM8k-Aug
 
@@ -56,7 +55,7 @@ def ours(checkpoint):
     """TFLOP/s and images/s by patches."""
     before = ceiling()
     torch.cuda.empty_cache()
-    text = subprocess.run([TOP / "build/bench/encode", "--device", "cuda", checkpoint], check=True,
+    text = subprocess.run([BUILD / "bench/encode", "--device", "cuda", checkpoint], check=True,
                           capture_output=True, text=True).stdout
     top = (before + ceiling()) / 2
     row("ceiling", "TFLOP/s", top)
@@ -75,6 +74,11 @@ def ours(checkpoint):
 
 
 def model(checkpoint, attention):
+    sys.path.insert(0, str(TOP / "tests" / "peers"))
+    import peer_torch  # noqa: F401
+    from safetensors.torch import load_file
+    from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
+    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
     config = Qwen3VLVisionConfig(**json.loads((checkpoint / "config.json").read_text())["vision_config"])
     config._attn_implementation = attention
     tower = Qwen3VLVisionModel(config).to(torch.bfloat16).eval()
@@ -103,15 +107,17 @@ def peer(checkpoint, rates):
                     kind = "one" if images == 1 else "packed"
                     if kind == "packed" or not compiled:  # the published way compiles nothing
                         best[kind] = max(best[kind], rate)
-            except (ImportError, ValueError, RuntimeError) as error:
-                row("peer", f"{patches} patches", attention, "not run:", str(error).splitlines()[0][:80])
-        row("ratio", f"{patches} patches", "to packed", rates[patches] / best["packed"], "to one by one",
-            rates[patches] / best["one"])
+            except Exception as error:  # of a package that is not there, or of a compiler: the others run
+                words = (str(error) or type(error).__name__).splitlines()[0][:80]
+                row("peer", f"{patches} patches", attention + (" compiled" if compiled else ""), "not run:", words)
+        for kind, words in (("packed", "to packed"), ("one", "to one by one")):
+            if best[kind]:
+                row("ratio", f"{patches} patches", words, rates[patches] / best[kind])
 
 
 def build(folder, checkpoint):
     data, config = folder / "train.txt", folder / "bench.yaml"
-    program = TOP / "build/rotoscope"
+    program = BUILD / "rotoscope"
     subprocess.run([program, "init-data", "--rows", str(ROWS), "-o", data, "-q"], check=True)
     config.write_text(f"""name: bench
 root: '{folder / "out"}'
@@ -132,19 +138,25 @@ encode: {{checkpoint: '{checkpoint}', geometry: released, backend: cuda}}
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=pathlib.Path)
+    parser.add_argument("--no-peers", action="store_true", help="not beside transformers")
+    parser.add_argument("--no-build", action="store_true", help="not the 50,000 traces")
+    args = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("encode_cuda.py: torch sees no GPU")
     row("device", torch.cuda.get_device_name(), "torch", torch.__version__)
-    given = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    given = args.folder
     folder = given or pathlib.Path(tempfile.mkdtemp(dir="/dev/shm"))
     checkpoint = folder / "checkpoint-4b"
     try:
         if not checkpoint.exists():
-            subprocess.run([TOP / "build/rotoscope", "init-model", checkpoint, "--arch", "4b", "-q"], check=True)
+            subprocess.run([BUILD / "rotoscope", "init-model", checkpoint, "--arch", "4b", "-q"], check=True)
         rates = ours(checkpoint)
-        peer(checkpoint, rates)
-        torch.cuda.empty_cache()
-        build(folder, checkpoint)
+        if not args.no_build:
+            build(folder, checkpoint)
+        if not args.no_peers:
+            peer(checkpoint, rates)
     finally:
         if not given:
             shutil.rmtree(folder)

@@ -343,6 +343,13 @@ void rot_encoder_choices(const rot_encoder *encoder, char *out, size_t capacity)
     if (b->ops->choices) b->ops->choices(b, out, capacity);
 }
 
+void rot_encoder_note(const rot_encoder *encoder, char *out, size_t capacity)
+{
+    const rot_backend *b = encoder->backend;
+    out[0] = 0;
+    if (b->ops->note) b->ops->note(b, out, capacity);
+}
+
 void rot_encoder_profile(rot_encoder *encoder, bool on)
 {
     rot_tower_profile(encoder->tower, on);

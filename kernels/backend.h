@@ -174,6 +174,8 @@ typedef struct rot_backend_ops {
                        const rot_taps *taps, rot_buffer *out, rot_err *err);
     // How products are computed, a line per shape that linear_new has seen: bits depend on it.
     void (*choices)(const rot_backend *backend, char *out, size_t capacity);
+    // What a benchmark should say beside its figures, in a line: bits do not depend on it.
+    void (*note)(const rot_backend *backend, char *out, size_t capacity);
 } rot_backend_ops;
 
 struct rot_backend {

@@ -96,6 +96,10 @@ bool rot_encoder_is_under_way(const rot_encoder *encoder);
 // depend on it as they do on rot_encoder_info.backend, of which it is a function.
 void rot_encoder_choices(const rot_encoder *encoder, char *out, size_t capacity);
 
+// What a benchmark should say beside its figures: of a GPU, how often a batch was replayed as a
+// graph, or why none could be made; "" on processors.
+void rot_encoder_note(const rot_encoder *encoder, char *out, size_t capacity);
+
 // `on`: waits for a GPU after each operation, so that the times below are those of its work.
 void rot_encoder_profile(rot_encoder *encoder, bool on);
 

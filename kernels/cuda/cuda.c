@@ -509,6 +509,7 @@ static const rot_backend_ops ops = {
     .send = send,
     .receive = receive,
     .choices = choices,
+    .note = rot_cuda_note,
     .cut = rot_cuda_cut,
     .interpolate = interpolate,
 };

@@ -35,8 +35,8 @@ size_t rot_cuda_padded(uint32_t largest, size_t rows);
 // ---- cuda.c
 
 enum { ROT_CUDA_PLACES = 16 };
-enum {                   // events
-    ROT_CUDA_LANDED = 0, // PLACES: the copy to the device has ended
+enum {                                                 // events
+    ROT_CUDA_LANDED = 0,                               // PLACES: the copy to the device has ended
     ROT_CUDA_LEFT = ROT_CUDA_LANDED + ROT_CUDA_PLACES, // PLACES: that from the landing place
     ROT_CUDA_READY = ROT_CUDA_LEFT + ROT_CUDA_PLACES,  // 2: what a slot sends is computed
     ROT_CUDA_SENT = ROT_CUDA_READY + 2                 // 2: and copied
@@ -93,14 +93,16 @@ typedef struct rot_cuda {
     rot_cuda_device *device;
     int index;
     rot_cuda_info info;
-    uint64_t budget, used; // bytes of the device
-    rot_err failed;        // what a call without a result met; code 0: nothing
+    uint64_t budget, used;           // bytes of the device
+    rot_err failed;                  // what a call without a result met; code 0: nothing
     unsigned char *pinned, *landing; // ROT_CUDA_PLACES each
     unsigned next_place;
     rot_cuda_segments segments[2];
     rot_cuda_program program, programs[ROT_CUDA_PROGRAMS]; // told now, told before
     uint64_t clock;
-    bool records; // the device makes graphs
+    bool records;       // the device makes graphs
+    rot_err unrecorded; // why it does not
+    uint64_t replays;
     rot_cuda_slot slots[2];
     rot_cuda_way_of *ways;
     size_t n_ways, ways_capacity;
@@ -135,6 +137,7 @@ int rot_cuda_launch_later(rot_cuda *cuda, const rot_cuda_launch *launch, rot_err
 int rot_cuda_multiply_later(rot_cuda *cuda, const rot_cuda_multiply *multiply, rot_err *err);
 int rot_cuda_flush(rot_cuda *cuda, rot_err *err);
 void rot_cuda_flush_kept(rot_cuda *cuda); // its error is one of a call without a result
+void rot_cuda_note(const rot_backend *backend, char *out, size_t capacity);
 void rot_cuda_programs_close(rot_cuda *cuda);
 // Rows to compute with, so that batches of nearly as many are told alike.
 size_t rot_cuda_whole_rows(const rot_cuda *cuda, size_t rows);

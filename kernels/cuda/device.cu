@@ -220,6 +220,7 @@ static int alloc_memory(rot_cuda_device *d, size_t n_bytes, void **out, rot_err 
 static void free_memory(rot_cuda_device *d, void *memory)
 {
     use(d);
+    cudaDeviceSynchronize(); // cudaFree may do so, and does not promise it
     cudaFree(memory);
 }
 
@@ -232,6 +233,7 @@ static int pin(rot_cuda_device *d, size_t n_bytes, void **out, rot_err *err)
 static void unpin(rot_cuda_device *d, void *memory)
 {
     use(d);
+    cudaDeviceSynchronize();
     cudaFreeHost(memory);
 }
 
@@ -261,17 +263,20 @@ static int mark(rot_cuda_device *d, rot_cuda_stream stream, int event, rot_err *
 static int order(rot_cuda_device *d, rot_cuda_stream stream, int event, rot_err *err)
 {
     if (!d->marked[event]) return 0;
+    use(d);
     return check(cudaStreamWaitEvent(d->streams[stream], d->events[event], 0), "an order", err);
 }
 
 static int wait_event(rot_cuda_device *d, int event, rot_err *err)
 {
     if (!d->marked[event]) return 0;
+    use(d);
     return check(cudaEventSynchronize(d->events[event]), "the work of the device", err);
 }
 
 static int synchronise(rot_cuda_device *d, rot_err *err)
 {
+    use(d);
     for (int i = 0; i < ROT_CUDA_STREAMS; i++) {
         int rc = check(cudaStreamSynchronize(d->streams[i]), "the work of the device", err);
         if (rc < 0) return rc;
@@ -431,14 +436,17 @@ static int choose(rot_cuda_device *d, const rot_cuda_product *p, int n, rot_cuda
     int n_found = 0;
     static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof out->data, "room for an algorithm");
     use(d);
-    if (n >= MOST_WAYS) return fail(err, ROT_ERR_UNSUPPORTED, "no further algorithm");
+    if (n >= MOST_WAYS) return fail(err, ROT_ERR_NOT_FOUND, "no further algorithm");
     int rc = matmul_make(p, d->workspace, &m, err); // any address is right for the choice
     if (rc < 0) return rc;
     cublasStatus_t s = ask(d, &m, n + 1, found, &n_found);
     matmul_free(&m);
-    if (!s && n_found <= n) s = CUBLAS_STATUS_NOT_SUPPORTED;
-    if (!s) s = found[n].state;
+    if (s == CUBLAS_STATUS_NOT_SUPPORTED || (!s && n_found <= n))
+        return fail(err, ROT_ERR_NOT_FOUND, "no further algorithm");
     if ((rc = check_blas(s, "choosing an algorithm", err)) < 0) return rc;
+    if (found[n].state)
+        return fail(err, ROT_ERR_UNSUPPORTED, "cuBLASLt: algorithm %d: status %d", n,
+                    (int)found[n].state);
     memcpy(out->data, &found[n].algo, sizeof out->data);
     name_choice(&found[n].algo, out);
     return 0;

@@ -12,7 +12,7 @@
 #include "rotoscope/error.h"
 
 enum {
-    ROT_CUDA_ABI = 3, // of this header; another one is refused
+    ROT_CUDA_ABI = 4, // of this header; another one is refused
     ROT_CUDA_EVENTS = 40
 };
 
@@ -92,8 +92,9 @@ typedef struct rot_cuda_driver {
     void (*forget)(rot_cuda_device *device, void *graph); // may still run
 
     // The n-th best way for this product, from 0 on: a function of the device, the library's
-    // version and the product. ROT_ERR_UNSUPPORTED: there is none. `accepts`: whether a choice made
-    // for other rows does. in and out lie at 32 bytes, weight and bias at 256.
+    // version and the product. ROT_ERR_NOT_FOUND: there are no more; ROT_ERR_UNSUPPORTED: it is
+    // named, and does not run, which `multiply` may say too. `accepts`: whether a choice made for
+    // other rows should do. in and out lie at 32 bytes, weight and bias at 256.
     int (*choose)(rot_cuda_device *device, const rot_cuda_product *product, int n,
                   rot_cuda_choice *out, rot_err *err);
     bool (*accepts)(rot_cuda_device *device, const rot_cuda_product *product,

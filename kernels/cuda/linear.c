@@ -134,25 +134,28 @@ static int multiply_trial(rot_cuda *cuda, const rot_linear *l, const trial *t,
     return 0;
 }
 
-// The best way that gives a row the same bits wherever it stands.
+// The best way that gives a row the same bits wherever it stands. A way that the library names but
+// does not run is passed over.
 static int choose_way(rot_cuda *cuda, const rot_linear *l, const trial *t, rot_cuda_way_of *way,
                       rot_err *err)
 {
     const rot_cuda_product *p = &way->product;
+    bool any = false;
     for (int i = 0; i < TRIES; i++) {
         bool same;
         int rc = cuda->driver->choose(cuda->device, p, i, &way->choice, err);
-        if (rc == ROT_ERR_UNSUPPORTED && i > 0) break;
-        ROT_TRY(rc);
-        rc = multiply_trial(cuda, l, t, p, &way->choice, 1, err);
+        if (rc == ROT_ERR_NOT_FOUND) break;
+        if (rc == 0) rc = multiply_trial(cuda, l, t, p, &way->choice, 1, err);
         if (rc == ROT_ERR_UNSUPPORTED) continue;
         ROT_TRY(rc);
+        any = true;
         ROT_TRY(rot_cuda_fetch(cuda, t->out, t->want, t->base * t->out_row, err));
         ROT_TRY(is_turned(cuda, t, p->rows, &same, err));
         if (same) return 0;
     }
     ROT_FAIL(err, ROT_ERR_UNSUPPORTED,
-             "every way of cuBLASLt's gives a row other bits in another place");
+             any ? "every way of cuBLASLt's gives a row other bits in another place"
+                 : "cuBLASLt has no way to compute it");
 }
 
 // A smaller chunk serves if the way of the largest takes it and gives its rows the same bits.
@@ -162,7 +165,9 @@ static int try_size(rot_cuda *cuda, const rot_linear *l, const trial *t, rot_cud
     rot_cuda_product p = way->product;
     p.rows >>= 2 * size;
     if (p.rows == 0 || !cuda->driver->accepts(cuda->device, &p, &way->choice)) return 0;
-    ROT_TRY(multiply_trial(cuda, l, t, &p, &way->choice, 4, err));
+    const int rc = multiply_trial(cuda, l, t, &p, &way->choice, 4, err);
+    if (rc == ROT_ERR_UNSUPPORTED) return 0; // `accepts` is no promise
+    ROT_TRY(rc);
     return is_turned(cuda, t, 4 * p.rows, &way->sizes.has[size], err);
 }
 
@@ -213,7 +218,7 @@ static int make_sums(rot_cuda *cuda, size_t n_out, rot_err *err)
     cuda->sums_bytes = 0;
     ROT_TRY(rot_cuda_alloc(cuda, n_bytes, "sums of a product", (void **)&cuda->sums, err));
     cuda->sums_bytes = n_bytes;
-    return 0;
+    return cuda->driver->clear(cuda->device, cuda->sums, n_bytes, err);
 }
 
 // From one of the two.
@@ -234,6 +239,20 @@ static int put_all(rot_cuda *cuda, const rot_linear *l, source weight, const flo
                : rot_cuda_put_bytes(cuda, l->bias, bias, l->bias_bytes, err);
 }
 
+// Weight, bias and the way, with the epilogue fused or not.
+static int fill_linear(rot_cuda *cuda, rot_linear *l, source weight, const float *bias,
+                       rot_err *err)
+{
+    const bool bf16_bias = l->fused && l->epilogue != ROT_EPILOGUE_ADD;
+    rot_cuda_free(cuda, l->bias, l->bias_bytes);
+    l->bias = NULL;
+    l->bias_bytes = l->n_out * (bf16_bias ? 2 : 4);
+    ROT_TRY(rot_cuda_alloc(cuda, l->bias_bytes, "a bias", &l->bias, err));
+    ROT_TRY(put_all(cuda, l, weight, bias, err));
+    if (!l->fused) ROT_TRY(make_sums(cuda, l->n_out, err));
+    return find_way(cuda, l, err);
+}
+
 static int make_linear(rot_backend *backend, size_t n_in, size_t n_out, rot_epilogue epilogue,
                        source weight, const float *bias, rot_linear **out, rot_err *err)
 {
@@ -248,13 +267,14 @@ static int make_linear(rot_backend *backend, size_t n_in, size_t n_out, rot_epil
     if (!l) return rot_no_memory(err, sizeof *l, "a weight");
     *l = (rot_linear){.n_in = n_in, .n_out = n_out, .epilogue = epilogue};
     l->fused = can_fuse(epilogue, bias, n_out);
-    const bool bf16_bias = l->fused && epilogue != ROT_EPILOGUE_ADD;
-    l->weight_bytes = n_in * n_out * 2, l->bias_bytes = n_out * (bf16_bias ? 2 : 4);
+    l->weight_bytes = n_in * n_out * 2;
     ROT_GO(rot_cuda_alloc(cuda, l->weight_bytes, "a weight", (void **)&l->weight, err));
-    ROT_GO(rot_cuda_alloc(cuda, l->bias_bytes, "a bias", &l->bias, err));
-    ROT_GO(put_all(cuda, l, weight, bias, err));
-    if (!l->fused) ROT_GO(make_sums(cuda, n_out, err));
-    ROT_GO(find_way(cuda, l, err));
+    rc = fill_linear(cuda, l, weight, bias, err);
+    if (rc == ROT_ERR_UNSUPPORTED && l->fused && epilogue != ROT_EPILOGUE_ADD) {
+        l->fused = false; // the library has no such epilogue for this shape
+        rc = fill_linear(cuda, l, weight, bias, err);
+    }
+    if (rc < 0) goto done;
     *out = l;
     l = NULL;
 done:

@@ -2,6 +2,8 @@
 // for: a program. One that was told before, to the last argument, is replayed as a graph, which
 // costs the processor one call. So that batches are alike, rows are counted in whole units and how
 // many segments there are lies on the device.
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -99,14 +101,14 @@ static rot_cuda_program *remember(rot_cuda *cuda, bool *known)
     return oldest;
 }
 
-// A device that records nothing gets programs as they come.
+// A device that records nothing gets programs as they come; why stays in unrecorded.
 static void record(rot_cuda *cuda, rot_cuda_program *p)
 {
-    rot_err ignored;
-    cuda->records = cuda->driver->record(cuda->device, &ignored) == 0;
+    rot_err *why = &cuda->unrecorded, ignored;
+    cuda->records = cuda->driver->record(cuda->device, why) == 0;
     if (!cuda->records) return;
-    const bool whole = issue(cuda, p, &ignored) == 0;
-    const bool ended = cuda->driver->recorded(cuda->device, &p->graph, &ignored) == 0;
+    const bool whole = issue(cuda, p, why) == 0;
+    const bool ended = cuda->driver->recorded(cuda->device, &p->graph, whole ? why : &ignored) == 0;
     cuda->records = whole && ended;
     if (cuda->records || !p->graph) return;
     cuda->driver->forget(cuda->device, p->graph);
@@ -123,11 +125,23 @@ int rot_cuda_flush(rot_cuda *cuda, rot_err *err)
         p->used = ++cuda->clock;
         cuda->program.n = 0;
         if (known && !p->graph) record(cuda, p);
-        if (p->graph) return cuda->driver->replay(cuda->device, p->graph, err);
+        if (p->graph) {
+            cuda->replays++;
+            return cuda->driver->replay(cuda->device, p->graph, err);
+        }
     }
     const int rc = issue(cuda, p, err);
     cuda->program.n = 0;
     return rc;
+}
+
+void rot_cuda_note(const rot_backend *backend, char *out, size_t capacity)
+{
+    const rot_cuda *cuda = (const rot_cuda *)backend;
+    if (cuda->records)
+        snprintf(out, capacity, "%" PRIu64 " replays of graphs", cuda->replays);
+    else
+        snprintf(out, capacity, "no graph can be made: %s", cuda->unrecorded.message);
 }
 
 void rot_cuda_programs_close(rot_cuda *cuda)

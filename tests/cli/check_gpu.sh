@@ -7,7 +7,7 @@ check() { (cd "$TOP" && exec env BUILD="$MAKE_BUILD" "$@"); }
 expect 2 "tools/check-gpu [--minutes N]" check tools/check-gpu --minutes
 expect 2 "tools/check-gpu [--minutes N]" check tools/check-gpu --minutes x
 expect 2 "tools/check-gpu [--minutes N]" check tools/check-gpu --wet-run
-expect 0 "5 passed, 0 failed, 9 skipped" check tools/check-gpu --dry-run --minutes 0 --report "$PWD/r.txt" --folder "$PWD/f"
+expect 0 "5 passed, 0 failed, 11 skipped" check tools/check-gpu --dry-run --minutes 0 --report "$PWD/r.txt" --folder "$PWD/f"
 for part in "Emulated" "attention_equals_double" "2 builds" "racecheck: not in a dry run" "bench/encode_cuda.py"; do
     grep -q "$part" r.txt || fail "no $part in the report"
 done
@@ -15,5 +15,18 @@ done
 expect 1 "encode: FAILED" check ROT_FAKE_CUDA_FAIL=20 tools/check-gpu --dry-run --minutes 0 --report "$PWD/r.txt" --folder "$PWD/g"
 grep -q "illegal memory access" r.txt || fail "no cause in the report"
 grep -q "bench/encode_cuda.py: not in a dry run" r.txt || fail "it stopped at a failure"
+# No step begins behind the limit, and the one that runs then is ended with all that it began.
+expect 1 "doctor: NOT REACHED" check tools/check-gpu --dry-run --limit 0 --report "$PWD/r.txt" --folder "$PWD/l"
+expect 1 "failed" check tools/check-gpu --dry-run --minutes 9 --limit 4 --report "$PWD/r.txt" --folder "$PWD/k"
+grep -qE "soak of 9 minutes: (FAILED|NOT REACHED)" r.txt || fail "the soak went on"
+ps -ef | grep -v grep | grep -F "$PWD/k" && fail "something still runs"
+# What was packed does without the build.
+if [ -e "$BUILD/librotoscope_cuda.so" ]; then
+    expect 0 "" check tools/check-gpu --pack "$PWD/p"
+    cp "$BUILD/tests/cuda_device.so" p/tests/
+    expect 0 "5 passed, 0 failed, 10 skipped" check BUILD=/nowhere PYTHON=python3 tools/check-gpu --packed "$PWD/p" --dry-run \
+        --minutes 0 --folder "$PWD/q"
+    grep -q "2 builds" p/gpu-report.txt || fail "no report beside what was packed"
+fi
 expect 2 "no NVIDIA driver" check ROT_FAKE_CUDA=none tools/check-gpu --dry-run --report "$PWD/r.txt" --folder "$PWD/h"
 finish

@@ -63,10 +63,15 @@ def torch_model(checkpoint, dtype, attention):
     return model
 
 
-def run_torch(checkpoint, dtype, pixels, grid, attention="sdpa"):
+def outputs(model, pixels, grid):
+    """Merged tokens and the list of taps: transformers 4 gives a pair, 5 an object."""
     with torch.no_grad():
-        merged, _ = torch_model(checkpoint, dtype, attention)(pixels.to(dtype), grid)
-    return merged.double()
+        out = model(pixels, grid)
+    return (out.pooler_output, out.deepstack_features) if hasattr(out, "pooler_output") else out
+
+
+def run_torch(checkpoint, dtype, pixels, grid, attention="sdpa"):
+    return outputs(torch_model(checkpoint, dtype, attention), pixels.to(dtype), grid)[0].double()
 
 
 class Case:
@@ -143,8 +148,7 @@ def test_bf16_is_as_near_as_transformers(case, monkeypatch):
 
 
 def torch_taps(checkpoint, dtype, case):
-    with torch.no_grad():
-        _, taps = torch_model(checkpoint, dtype, "sdpa")(case.pixels.to(dtype), case.grid)
+    taps = outputs(torch_model(checkpoint, dtype, "sdpa"), case.pixels.to(dtype), case.grid)[1]
     return [tap.double() for tap in taps]
 
 

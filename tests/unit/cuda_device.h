@@ -68,7 +68,7 @@ struct rot_cuda_device {
     fake_event events[ROT_CUDA_EVENTS];
     fake_queue *recording; // NULL: none
     long fail_at;          // launch that fails; 0: none
-    bool failed;  // from then on everything does
+    bool failed;           // from then on everything does
     uint64_t used;
 };
 
@@ -79,12 +79,13 @@ static struct fake_log {
     size_t n_products;
     long forbidden; // calls while a graph is recorded that may not be
     bool records_nothing;
-    long outside; // allocations behind which something was written
-    long ran;     // kernels and products that were done, not only told
-    long faults;  // of shared memory
+    long outside;   // allocations behind which something was written
+    long ran;       // kernels and products that were done, not only told
+    long faults;    // of shared memory
     bool backwards; // threads and blocks from the last one on
-    size_t live;  // allocations
-    bool (*accepts)(const rot_cuda_product *product);  // NULL: all
+    size_t live;    // allocations
+    bool (*accepts)(const rot_cuda_product *product); // NULL: all
+    bool (*refuses)(const rot_cuda_product *product); // when it is to be computed; NULL: none
     // What a sum starts with, of an algorithm and a row; NULL: 0.
     float (*disturbs)(const rot_cuda_product *product, uint64_t algorithm, size_t row);
 } fake_log;
@@ -433,7 +434,7 @@ static inline int fake_choose(rot_cuda_device *d, const rot_cuda_product *p, int
                               rot_cuda_choice *out, rot_err *err)
 {
     (void)d, (void)p;
-    if (n >= FAKE_WAYS) return fake_fail(err, ROT_ERR_UNSUPPORTED, "no further algorithm");
+    if (n >= FAKE_WAYS) return fake_fail(err, ROT_ERR_NOT_FOUND, "no further algorithm");
     out->data[0] = (uint64_t)(fake_number("ROT_FAKE_CUDA_CHOICE", 1) + n);
     snprintf(out->name, sizeof out->name, "algorithm %llu", (unsigned long long)out->data[0]);
     return 0;
@@ -457,6 +458,8 @@ static inline int fake_multiplied(rot_cuda_device *d, const rot_cuda_product *p,
                          .weight = weight,
                          .bias = bias,
                          .to = out};
+    if (fake_log.refuses && fake_log.refuses(p))
+        return fake_fail(err, ROT_ERR_UNSUPPORTED, "cuBLASLt: a product: status 15");
     if (fake_log.n_products < 4096) fake_log.product_rows[fake_log.n_products++] = p->rows;
     return fake_add(d, ROT_CUDA_COMPUTE, &w, err);
 }

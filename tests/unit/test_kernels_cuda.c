@@ -290,6 +290,22 @@ static void ways_that_know_a_rows_place_are_not_used(void **state)
     free(w);
 }
 
+static bool is_of_32_rows(const rot_cuda_product *p)
+{
+    return p->rows == 32;
+}
+
+static bool has_bias(const rot_cuda_product *p)
+{
+    return p->bias;
+}
+
+static bool is_any(const rot_cuda_product *p)
+{
+    (void)p;
+    return true;
+}
+
 // A size that the way does not take, or whose bits differ, is never used; bits are those of all.
 static void sizes_with_other_bits_are_not_used(void **state)
 {
@@ -332,6 +348,49 @@ static void sizes_with_other_bits_are_not_used(void **state)
     assert_memory_equal(got[0], got[1], ROWS * OUT * 4);
     assert_memory_equal(got[0], got[2], ROWS * OUT * 4);
     for (int i = 0; i < 3; i++) free(got[i]);
+    free(w), free(x);
+}
+
+// What the library takes when it is asked and refuses when it is to compute: a size is not used,
+// and an epilogue becomes ours, with its own bits. One that it refuses in every form is an error.
+static void what_is_refused_is_done_without(void **state)
+{
+    (void)state;
+    enum { ROWS = 40, IN = 24, OUT = 40 };
+    float *w = random_floats(IN * OUT, 1), bias[OUT] = {0.5f, -2.0f},
+          *x = random_floats(ROWS * IN, 1), *got[4];
+    bool (*const refuses[4])(const rot_cuda_product *) = {NULL, is_of_32_rows, has_bias, is_any};
+    for (int i = 0; i < 4; i++) {
+        rot_backend *b = open_fake();
+        rot_linear *linear;
+        rot_err err;
+        char text[512];
+        fake_log.refuses = refuses[i];
+        const int rc =
+            b->ops->linear_new(b, IN, OUT, ROT_EPILOGUE_GELU_TANH, w, bias, &linear, &err);
+        if (i == 3) {
+            assert_int_equal(rc, ROT_ERR_UNSUPPORTED);
+            assert_non_null(strstr(err.message, "40 by 24: cuBLASLt has no way"));
+            close_fake(b);
+            break;
+        }
+        assert_int_equal(rc, 0);
+        b->ops->choices(b, text, sizeof text);
+        assert_int_equal(!strstr(text, " gelu"), i == 2);
+        assert_int_equal(!strstr(text, " 32"), i == 1);
+        rot_buffer *in = put(b, ROT_ELEM_ACT, ROWS, IN, x),
+                   *out = put(b, ROT_ELEM_ACT, ROWS, OUT, NULL);
+        assert_int_equal(b->ops->linear(b, linear, ROWS, in, out, &err), 0);
+        got[i] = get(b, out, ROT_ELEM_ACT, ROWS, OUT);
+        b->ops->linear_free(b, linear);
+        b->ops->buffer_free(b, in);
+        b->ops->buffer_free(b, out);
+        close_fake(b);
+    }
+    assert_memory_equal(got[0], got[1], ROWS * OUT * 4);
+    for (int k = 0; k < ROWS * OUT; k++)
+        assert_true(fabsf(got[2][k] - got[0][k]) <= 0x1p-7f * fabsf(got[0][k]) + 1e-4f);
+    free(got[0]), free(got[1]), free(got[2]);
     free(w), free(x);
 }
 
@@ -475,6 +534,11 @@ static void batches_that_are_told_alike_are_replayed(void **state)
         }
         assert_int_equal(fake_log.calls[FAKE_RECORD], 1); // the fourth batch is a smaller one
         assert_int_equal(fake_log.calls[FAKE_REPLAY], graphs ? 3 : 0);
+        char note[512];
+        b->ops->note(b, note, sizeof note);
+        assert_string_equal(note, graphs ? "3 replays of graphs"
+                                         : "no graph can be made: CUDA: a graph: operation not "
+                                           "permitted");
         rot_buffer *all[] = {r, gamma, angles, qkv, act[0], act[1], act[2], act[3]};
         for (int k = 0; k < 8; k++) b->ops->buffer_free(b, all[k]);
         b->ops->linear_free(b, linear);
@@ -688,6 +752,7 @@ int main(void)
         cmocka_unit_test(chunks_are_at_least_half_full),
         cmocka_unit_test(sizes_with_other_bits_are_not_used),
         cmocka_unit_test(ways_that_know_a_rows_place_are_not_used),
+        cmocka_unit_test(what_is_refused_is_done_without),
         cmocka_unit_test(shapes_are_decided_once),
         cmocka_unit_test(results_on_their_way_are_not_overwritten),
         cmocka_unit_test(uploads_do_not_wait_for_what_is_computed),
