@@ -31,6 +31,8 @@ static const char style[] =
     ".picture{overflow-x:auto;margin:.3rem 0}.picture svg{background:#fff;display:block}\n"
     ".sample{border-top:1px solid var(--line);padding:.8rem 0}.about{color:var(--soft)}\n"
     "code{font-size:.85em;overflow-wrap:anywhere}#grid:not(:checked)~* .grid{display:none}\n"
+    ".question::before{content:\"question \";color:var(--soft)}"
+    ".answer::before{content:\"answer \";color:var(--soft)}\n"
     ".error{color:#c2452d}form{margin:.8rem "
     "0}input:not([type]){font:inherit}a{color:var(--accent)}\n";
 

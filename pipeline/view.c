@@ -212,21 +212,37 @@ static int list(const rot_view *view, const report_split *split, uint64_t from,
     return rc;
 }
 
+// A table of an object's values.
+static int add_table(rot_str *html, json_t *object, rot_err *err)
+{
+    const char *key;
+    json_t *value;
+    rot_str_puts(html, "<table>");
+    json_object_foreach(object, key, value)
+    {
+        const char *plain = json_string_value(value);
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        if (!text) return rot_no_memory(err, 0, "a page");
+        rot_str_printf(html, "<tr><th>%s</th><td class=\"word\"><code>", key);
+        report_text(html, plain ? plain : text, strlen(plain ? plain : text));
+        rot_str_puts(html, "</code></td></tr>");
+        free(text);
+    }
+    rot_str_puts(html, "</table>\n");
+    return 0;
+}
+
 // What `inspect` says beyond texts and picture.
 static int add_figures(rot_str *html, const char *json, rot_err *err)
 {
-    static const char *const parts[] = {"ids", "image", "embeds", "skipped"};
+    static const char *const parts[] = {"skipped", "image", "embeds", "ids"};
     json_t *sample = json_loads(json, 0, NULL);
     int rc = 0;
     for (int i = 0; i < 4; i++) {
         json_t *part = json_object_get(sample, parts[i]);
         if (!part) continue;
-        char *text = json_dumps(part, i ? JSON_INDENT(2) | JSON_REAL_PRECISION(6) : JSON_COMPACT);
-        if (!text) ROT_GO(rot_no_memory(err, 0, "a page"));
-        rot_str_printf(html, "<details%s><summary>%s</summary><pre>", i ? " open" : "", parts[i]);
-        report_text(html, text, strlen(text));
-        rot_str_puts(html, "</pre></details>\n");
-        free(text);
+        rot_str_printf(html, "<h3>%s</h3>", parts[i]);
+        ROT_GO(add_table(html, part, err));
     }
 done:
     json_decref(sample);
