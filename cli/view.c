@@ -143,6 +143,7 @@ static int serve_until_signal(view_args *a)
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT);
     int code = say_where(a, info ? info->port : a->port);
     while (code == 0 && !*stop) sigsuspend(&before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL); // a second signal need not wait for a page
     MHD_stop_daemon(daemon);
     return code;
 }
