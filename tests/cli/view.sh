@@ -22,6 +22,7 @@ find out-v -type f -exec stat -c '%n %Y %i %s' {} + | sort >before.txt
 serve() {
     file=$1
     shift
+    rm -f "$file"
     "$ROTOSCOPE" view "$@" >"$file" 2>err.txt </dev/null &
     server=$!
     for _ in $(seq 300); do
