@@ -188,13 +188,13 @@ def test_checkpoint_would_show_mistakes(case):
         model = torch_model(case.checkpoint, torch.float32, "sdpa")
         x, grid = case.pixels.float(), case.grid
         model.rotary_pos_emb.inv_freq.zero_()  # no rotation
-        assert relative(model(x, grid)[0].double(), case.exact) > 0.02
+        assert relative(outputs(model, x, grid)[0].double(), case.exact) > 0.02
         model = torch_model(case.checkpoint, torch.float32, "sdpa")
         model.pos_embed.weight.copy_(model.pos_embed.weight.roll(1, 0))  # positions off by one column
-        assert relative(model(x, grid)[0].double(), case.exact) > 0.02
+        assert relative(outputs(model, x, grid)[0].double(), case.exact) > 0.02
         model = torch_model(case.checkpoint, torch.float32, "sdpa")
         model.merger.act_fn = torch.nn.GELU(approximate="tanh")  # the blocks' GELU in the merger
-        assert per_token(model(x, grid)[0].double(), case.exact) > 1e-4
+        assert per_token(outputs(model, x, grid)[0].double(), case.exact) > 1e-4
 
 
 def coarse_rotations(module):
@@ -225,7 +225,7 @@ def test_traps_would_be_seen(case, monkeypatch):
         model = torch_model(case.checkpoint, torch.float32, "sdpa")
         mistake(model)
         with torch.no_grad():
-            return per_token(model(x, grid)[0].double(), case.exact)
+            return per_token(outputs(model, x, grid)[0].double(), case.exact)
 
     def other_gelu(model):
         for block in model.blocks:
