@@ -22,6 +22,7 @@ grep -qE "soak of 9 minutes: (FAILED|NOT REACHED)" r.txt || fail "the soak went 
 ps -ef | grep -v grep | grep -F "$PWD/k" && fail "something still runs"
 # What was packed does without the build.
 if [ -e "$BUILD/librotoscope_cuda.so" ]; then
+    expect 0 "" check make -s "$MAKE_BUILD/bench/encode"
     expect 0 "" check tools/check-gpu --pack "$PWD/p"
     cp "$BUILD/tests/cuda_device.so" p/tests/
     expect 0 "5 passed, 0 failed, 10 skipped" check BUILD=/nowhere PYTHON=python3 tools/check-gpu --packed "$PWD/p" --dry-run \
