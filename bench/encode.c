@@ -320,11 +320,25 @@ static int serve(const char *checkpoint, int threads, bool deepstack, rot_err *e
     return rc;
 }
 
+// The build has the device's library a folder above its benchmarks.
+static void name_library(void)
+{
+    char path[4096];
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
+    if (n <= 0) return;
+    path[n] = 0;
+    for (int i = 0; i < 2; i++) *strrchr(path, '/') = 0;
+    strcat(path, "/librotoscope_cuda.so");
+    if (access(path, R_OK) == 0) setenv("ROT_CUDA_LIB", path, 0);
+}
+
 int main(int argc, char **argv)
 {
     rot_err err = {0};
-    if (argc > 2 && !strcmp(argv[1], "--device") && !strcmp(argv[2], "cuda"))
+    if (argc > 2 && !strcmp(argv[1], "--device") && !strcmp(argv[2], "cuda")) {
         on_device = true, argc -= 2, argv += 2;
+        name_library();
+    }
     char made[512] = "", command[600];
     const char *checkpoint = argc > 1 ? argv[1] : made;
     int rc = 0;

@@ -28,6 +28,9 @@ if [ -e "$BUILD/librotoscope_cuda.so" ]; then
     expect 0 "5 passed, 0 failed, 10 skipped" check BUILD=/nowhere PYTHON=python3 tools/check-gpu --packed "$PWD/p" --dry-run \
         --minutes 0 --folder "$PWD/q"
     grep -q "2 builds" p/gpu-report.txt || fail "no report beside what was packed"
+    # The benchmark asks the library that was packed, not only the machine for a driver.
+    ldconfig -p | grep -q libcuda.so.1 ||
+        expect 1 "encode: no NVIDIA driver is here" p/bench/encode --device cuda q/tiny
 fi
 expect 2 "no NVIDIA driver" check ROT_FAKE_CUDA=none tools/check-gpu --dry-run --report "$PWD/r.txt" --folder "$PWD/h"
 finish
