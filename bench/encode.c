@@ -327,8 +327,8 @@ static void name_library(void)
     const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
     if (n <= 0) return;
     path[n] = 0;
-    for (int i = 0; i < 2; i++) *strrchr(path, '/') = 0;
-    strcat(path, "/librotoscope_cuda.so");
+    *strrchr(path, '/') = 0;
+    strcat(path, "/../librotoscope_cuda.so");
     if (access(path, R_OK) == 0) setenv("ROT_CUDA_LIB", path, 0);
 }
 

@@ -1,7 +1,6 @@
 // Serves a dataset's pages to a browser on this machine, until a signal comes.
 #include <arpa/inet.h>
 #include <errno.h>
-#include <jansson.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <signal.h>

@@ -24,7 +24,7 @@ typedef struct report_row {
 // follows from the width, and they may be terabytes.
 typedef struct report_split {
     rot_split_info info;
-    rot_stage *tokens, *images; // NULL: not built
+    rot_stage *tokens, *images, *embeds; // NULL: not built
     bool has_geometry;
     rot_geometry geometry;
     rot_preprocessor preprocessor;

@@ -138,18 +138,14 @@ static int describe_stage(report_split *split, rot_stage *stage, rot_err *err)
 static int open_stages(const rot_dataset *dataset, report_split *split, rot_err *err)
 {
     static const char *const names[] = {"tokens", "images", "embeds"};
-    rot_stage *embeds = NULL;
-    rot_stage **stages[] = {&split->tokens, &split->images, &embeds};
-    int rc = 0;
+    rot_stage **stages[] = {&split->tokens, &split->images, &split->embeds};
     for (int i = 0; i < 3; i++) {
         const char *dir = rot_dataset_stage_dir(dataset, split->info.name, names[i]);
         if (!dir) continue;
-        ROT_GO(rot_stage_open_named(dir, stages[i], err));
-        ROT_GO(describe_stage(split, *stages[i], err));
+        ROT_TRY(rot_stage_open_named(dir, stages[i], err));
+        ROT_TRY(describe_stage(split, *stages[i], err));
     }
-done:
-    rot_stage_close(&embeds);
-    return rc;
+    return 0;
 }
 
 static int ascending(const void *a, const void *b)
@@ -198,6 +194,7 @@ void report_split_close(report_split *split)
 {
     rot_stage_close(&split->tokens);
     rot_stage_close(&split->images);
+    rot_stage_close(&split->embeds);
     rot_free(split->trace_tokens.values);
     rot_free(split->widths.values);
     rot_free(split->ks.values);

@@ -54,6 +54,24 @@ void rot_view_close(rot_view **view)
     *view = NULL;
 }
 
+// <a> to a page of a split: `rest` is what stands behind its name in the path.
+static void add_link(rot_str *html, const report_split *split, const char *rest, const char *words)
+{
+    rot_str_puts(html, "<a href=\"/split/");
+    report_text(html, split->info.name, strlen(split->info.name));
+    rot_str_printf(html, "%s\">", rest);
+    report_text(html, words, strlen(words));
+    rot_str_puts(html, "</a>");
+}
+
+static void add_row_link(rot_str *html, const report_split *split, const char *format, uint64_t row,
+                         const char *words)
+{
+    char rest[64];
+    snprintf(rest, sizeof rest, format, row);
+    add_link(html, split, rest, words);
+}
+
 static void begin(rot_str *html, const rot_view *view, const report_split *split)
 {
     const char *name = rot_dataset_name(view->dataset);
@@ -63,12 +81,8 @@ static void begin(rot_str *html, const rot_view *view, const report_split *split
     report_text(html, name, strlen(name));
     rot_str_puts(html, "</a>");
     for (int i = 0; i < view->n_splits; i++) {
-        const char *other = view->splits[i].info.name;
-        rot_str_puts(html, " · <a href=\"/split/");
-        report_text(html, other, strlen(other));
-        rot_str_puts(html, "\">");
-        report_text(html, other, strlen(other));
-        rot_str_puts(html, "</a>");
+        rot_str_puts(html, " · ");
+        add_link(html, &view->splits[i], "", view->splits[i].info.name);
     }
     rot_str_puts(html, " · <a href=\"/report\">report</a></nav>\n");
 }
@@ -108,73 +122,58 @@ static int overview(const rot_view *view, rot_view_answer *out, rot_err *err)
     return rc;
 }
 
-static void link_row(rot_str *html, const report_split *split, uint64_t row, const char *words)
-{
-    rot_str_puts(html, "<a href=\"/split/");
-    report_text(html, split->info.name, strlen(split->info.name));
-    rot_str_printf(html, "/%" PRIu64 "\">%s</a>", row, words);
-}
-
 // The ways through a split: `from` is a row of the list that is shown, or the row itself.
 static void add_ways(rot_str *html, const report_split *split, uint64_t from, bool list)
 {
-    uint64_t rows = split->info.rows, step = list ? ROWS : 1;
-    const char *name = split->info.name;
+    const uint64_t rows = split->info.rows, step = list ? ROWS : 1;
+    const char *format = list ? "?from=%" PRIu64 : "/%" PRIu64;
     rot_str_puts(html, "<form action=\"/split/");
-    report_text(html, name, strlen(name));
+    report_text(html, split->info.name, strlen(split->info.name));
     rot_str_puts(html, "\">");
-    for (int ahead = 0; ahead < 2; ahead++) {
-        uint64_t to = ahead ? from + step : from > step ? from - step : 0;
-        if (ahead ? to >= rows : from == 0) continue;
-        rot_str_puts(html, "<a href=\"/split/");
-        report_text(html, name, strlen(name));
-        rot_str_printf(html, list ? "?from=%" PRIu64 : "/%" PRIu64, to);
-        rot_str_puts(html, ahead ? "\">next</a> " : "\">previous</a> ");
-    }
+    if (from > 0) add_row_link(html, split, format, from > step ? from - step : 0, "previous");
+    rot_str_puts(html, " ");
+    if (from + step < rows) add_row_link(html, split, format, from + step, "next");
     rot_str_printf(html,
-                   "<label>row <input name=\"from\" size=\"9\" inputmode=\"numeric\"></label> of "
+                   " <label>row <input name=\"from\" size=\"9\" inputmode=\"numeric\"></label> of "
                    "%" PRIu64 " <label>id <input name=\"id\" size=\"24\"></label> "
                    "<button>go</button></form>\n",
                    rows);
 }
 
-static void add_cause(rot_str *html, const rot_record *record)
+// "skipped: " and the cause, where the record says so.
+static bool add_cause(rot_str *html, const rot_record *record)
 {
+    if (record->kind != ROT_KIND_TOMBSTONE) return false;
     rot_str_puts(html, "skipped: ");
     report_text(html, record->payload, record->n_bytes);
-    rot_str_puts(html, "</div>\n");
+    rot_str_puts(html, "; ");
+    return true;
 }
 
-// Texts and picture of a row, behind the open div that names it. A div is closed in any case.
+// Texts and picture of a row, behind the open div that names it, which is closed.
 static int add_row(rot_str *html, const report_split *split, uint64_t row, bool all, rot_err *err)
 {
-    rot_record tokens = {0}, image = {0};
+    rot_record tokens = {0}, image = {0}, embeds = {0};
     rot_tokens_view view = {0};
     if (split->tokens) ROT_TRY(rot_stage_get(split->tokens, row, &tokens, err));
-    if (tokens.kind == ROT_KIND_TOMBSTONE) {
-        add_cause(html, &tokens);
-        return 0;
-    }
+    if (split->images) ROT_TRY(rot_stage_get(split->images, row, &image, err));
+    if (split->embeds) ROT_TRY(rot_stage_get(split->embeds, row, &embeds, err));
+    (void)(add_cause(html, &tokens) || add_cause(html, &image) || add_cause(html, &embeds));
     if (tokens.kind == ROT_KIND_TOKENS) {
         ROT_TRY(rot_tokens_unpack(&tokens, &view, err));
         rot_str_puts(html, "id ");
         report_text(html, view.text[0], view.n_text[0]);
-        rot_str_printf(html, ": %u, %u and %u text tokens of question, trace and answer",
+        rot_str_printf(html, ": %u, %u and %u text tokens of question, trace and answer; ",
                        view.n_question_ids, view.n_trace_ids, view.n_answer_ids);
     }
-    if (split->images) ROT_TRY(rot_stage_get(split->images, row, &image, err));
-    if (image.kind == ROT_KIND_IMAGE) {
-        rot_str_puts(html, "; ");
+    if (image.kind == ROT_KIND_IMAGE)
         ROT_TRY(report_drawn(html, split, &image, err));
-    } else if (image.kind == ROT_KIND_TOMBSTONE) {
-        rot_str_puts(html, "; ");
-        add_cause(html, &image);
-    } else {
-        rot_str_puts(html, "</div>\n");
-    }
+    else
+        rot_str_puts(html, "no picture</div>\n");
     if (!view.text[0]) return 0;
     report_field(html, "p", "question", view.text[1], view.n_text[1]);
-    if (all || !split->images) report_field(html, "div", "trace", view.text[2], view.n_text[2]);
+    if (all || image.kind != ROT_KIND_IMAGE)
+        report_field(html, "div", "trace", view.text[2], view.n_text[2]);
     report_field(html, "p", "answer", view.text[3], view.n_text[3]);
     return 0;
 }
@@ -196,7 +195,7 @@ static int list(const rot_view *view, const report_split *split, uint64_t from,
         char words[32];
         snprintf(words, sizeof words, "row %" PRIu64, row);
         rot_str_puts(&html, "<div class=\"sample\"><div class=\"about\">");
-        link_row(&html, split, row, words);
+        add_row_link(&html, split, "/%" PRIu64, row, words);
         rot_str_puts(&html, ": ");
         size_t whole = html.n_bytes;
         if (add_row(&html, split, row, false, &why) < 0) {
@@ -269,11 +268,7 @@ static int show(const rot_view *view, const report_split *split, uint64_t row, r
         rc = refuse_for(view, rc, &why, out, err);
         goto done;
     }
-    if (split->images) {
-        rot_str_puts(&html, "<p><a href=\"/split/");
-        report_text(&html, split->info.name, strlen(split->info.name));
-        rot_str_printf(&html, "/%" PRIu64 ".png\">the picture alone</a></p>\n", row);
-    }
+    if (split->images) add_row_link(&html, split, "/%" PRIu64 ".png", row, "the picture alone");
     rot_str_puts(&html, "</div>\n");
     ROT_GO(add_figures(&html, json, err));
     rc = take(&html, 200, out, err);

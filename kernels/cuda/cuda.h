@@ -35,8 +35,8 @@ size_t rot_cuda_padded(uint32_t largest, size_t rows);
 // ---- cuda.c
 
 enum { ROT_CUDA_PLACES = 16 };
-enum {                                                 // events
-    ROT_CUDA_LANDED = 0,                               // PLACES: the copy to the device has ended
+enum {                   // events
+    ROT_CUDA_LANDED = 0, // PLACES: the copy to the device has ended
     ROT_CUDA_LEFT = ROT_CUDA_LANDED + ROT_CUDA_PLACES, // PLACES: that from the landing place
     ROT_CUDA_READY = ROT_CUDA_LEFT + ROT_CUDA_PLACES,  // 2: what a slot sends is computed
     ROT_CUDA_SENT = ROT_CUDA_READY + 2                 // 2: and copied
@@ -93,8 +93,8 @@ typedef struct rot_cuda {
     rot_cuda_device *device;
     int index;
     rot_cuda_info info;
-    uint64_t budget, used;           // bytes of the device
-    rot_err failed;                  // what a call without a result met; code 0: nothing
+    uint64_t budget, used; // bytes of the device
+    rot_err failed;        // what a call without a result met; code 0: nothing
     unsigned char *pinned, *landing; // ROT_CUDA_PLACES each
     unsigned next_place;
     rot_cuda_segments segments[2];

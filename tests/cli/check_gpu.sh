@@ -23,7 +23,7 @@ ps -ef | grep -v grep | grep -F "$PWD/k" && fail "something still runs"
 # What was packed does without the build.
 if [ -e "$BUILD/librotoscope_cuda.so" ]; then
     expect 0 "" check make -s "$MAKE_BUILD/bench/encode"
-    expect 0 "" check tools/check-gpu --pack "$PWD/p"
+    expect 0 "" env BUILD="$BUILD" "$TOP/tools/check-gpu" --pack p # of this folder
     cp "$BUILD/tests/cuda_device.so" p/tests/
     expect 0 "5 passed, 0 failed, 10 skipped" check BUILD=/nowhere PYTHON=python3 tools/check-gpu --packed "$PWD/p" --dry-run \
         --minutes 0 --folder "$PWD/q"

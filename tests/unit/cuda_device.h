@@ -68,7 +68,7 @@ struct rot_cuda_device {
     fake_event events[ROT_CUDA_EVENTS];
     fake_queue *recording; // NULL: none
     long fail_at;          // launch that fails; 0: none
-    bool failed;           // from then on everything does
+    bool failed;  // from then on everything does
     uint64_t used;
 };
 
@@ -79,12 +79,12 @@ static struct fake_log {
     size_t n_products;
     long forbidden; // calls while a graph is recorded that may not be
     bool records_nothing;
-    long outside;   // allocations behind which something was written
-    long ran;       // kernels and products that were done, not only told
-    long faults;    // of shared memory
+    long outside; // allocations behind which something was written
+    long ran;     // kernels and products that were done, not only told
+    long faults;  // of shared memory
     bool backwards; // threads and blocks from the last one on
-    size_t live;    // allocations
-    bool (*accepts)(const rot_cuda_product *product); // NULL: all
+    size_t live;  // allocations
+    bool (*accepts)(const rot_cuda_product *product);  // NULL: all
     bool (*refuses)(const rot_cuda_product *product); // when it is to be computed; NULL: none
     // What a sum starts with, of an algorithm and a row; NULL: 0.
     float (*disturbs)(const rot_cuda_product *product, uint64_t algorithm, size_t row);
