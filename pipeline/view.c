@@ -150,7 +150,8 @@ static bool add_cause(rot_str *html, const rot_record *record)
     return true;
 }
 
-// Texts and picture of a row, behind the open div that names it, which is closed.
+// Texts and picture of a row, behind the open div that names it, which is closed; a damaged record
+// is an error before anything is added.
 static int add_row(rot_str *html, const report_split *split, uint64_t row, bool all, rot_err *err)
 {
     rot_record tokens = {0}, image = {0}, embeds = {0};
@@ -158,9 +159,9 @@ static int add_row(rot_str *html, const report_split *split, uint64_t row, bool 
     if (split->tokens) ROT_TRY(rot_stage_get(split->tokens, row, &tokens, err));
     if (split->images) ROT_TRY(rot_stage_get(split->images, row, &image, err));
     if (split->embeds) ROT_TRY(rot_stage_get(split->embeds, row, &embeds, err));
+    if (tokens.kind == ROT_KIND_TOKENS) ROT_TRY(rot_tokens_unpack(&tokens, &view, err));
     (void)(add_cause(html, &tokens) || add_cause(html, &image) || add_cause(html, &embeds));
-    if (tokens.kind == ROT_KIND_TOKENS) {
-        ROT_TRY(rot_tokens_unpack(&tokens, &view, err));
+    if (view.text[0]) {
         rot_str_puts(html, "id ");
         report_text(html, view.text[0], view.n_text[0]);
         rot_str_printf(html, ": %u, %u and %u text tokens of question, trace and answer; ",
@@ -197,9 +198,7 @@ static int list(const rot_view *view, const report_split *split, uint64_t from,
         rot_str_puts(&html, "<div class=\"sample\"><div class=\"about\">");
         add_row_link(&html, split, "/%" PRIu64, row, words);
         rot_str_puts(&html, ": ");
-        size_t whole = html.n_bytes;
         if (add_row(&html, split, row, false, &why) < 0) {
-            html.n_bytes = whole; // without what was added of it
             rot_str_puts(&html, "</div>\n");
             report_field(&html, "p", "error", why.message, strlen(why.message));
         }
